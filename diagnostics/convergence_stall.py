@@ -1,0 +1,255 @@
+"""The training stands still while the model is hardly better than a trivial one."""
+
+import math
+from itertools import pairwise
+
+from pytest_mltrainer.diagnostics.readings import (
+    adaptive,
+    broken,
+    can_patch,
+    fall,
+    finite,
+    high_decay,
+    high_dropout,
+    last_third,
+    loss_curve,
+    mean,
+    setting,
+    step_values,
+)
+from pytest_mltrainer.diagnostics.scores import (
+    near_linear,
+    read_scores,
+    reference,
+    target,
+)
+
+from pytest_mltrainer.core.evidence import Cause, Diagnosis, Evidence, Recommendation, Symptom
+from pytest_mltrainer.core.ranking import by_worth
+
+FALL_LIMIT = 0.03
+NEAR_TRIVIAL = 0.2
+LEAST_LEAD = 0.05
+DECAYED = 0.01
+SLOW_FALL = 0.15
+ABOVE_START = 0.2
+# Weights start near 0.1 in size. Adam moves each by the learning rate at most; SGD moves all
+# together by learning rate times gradient norm. Below these sums nothing can have been learned.
+ADAPTIVE_TRAVEL, PLAIN_TRAVEL = 0.02, 0.1
+SLOW_TRAVEL = 0.5
+# Learning rates far outside of what the methods are used with: (Adam and its kin, SGD).
+VERY_HIGH = (0.03, 1.0)
+VERY_LOW = (1e-5, 1e-4)
+
+STORIES = {
+    "decayed": "The learning rate decayed away before the model had learned anything",
+    "warm-up": "The warm-up never let the learning rate grow",
+    "too low": "The learning rate is too low: the weights hardly move",
+    "too high": "The learning rate is too high: the loss jumped and the model got stuck",
+    "held down": "The loss stands still: regularisation undoes what the model learns",
+    "stuck": "The loss stands still and no learning rate explains it",
+}
+
+
+def detect(evidence: Evidence) -> Diagnosis | None:
+    """Speaks when the loss falls by under 3 % in the last third and the model is near trivial.
+
+    Near: training and validation both gained under 20 % of the lead that a linear model (else the
+    target) has over the trivial one; silent when that lead is under 0.05, since then nothing shows
+    that there is something to learn. A loss that ended above its first value counts as standing
+    still. Needs 6 epochs or 24 steps; silent on non-finite losses, which `nan_loss` explains.
+    """
+    curve, scores = loss_curve(evidence), read_scores(evidence)
+    trivial = reference(evidence, "trivial")
+    if broken(evidence) or not curve or scores is None or trivial is None:
+        return None
+    attainable = reference(evidence, "linear_validation")
+    attainable = target(evidence) if attainable is None else attainable
+    if attainable is None or attainable - trivial < LEAST_LEAD:
+        return None
+    near = trivial + NEAR_TRIVIAL * (attainable - trivial)
+    gained = max(scores.train, scores.validation)
+    late_fall = fall(last_third(curve))
+    if gained > near or (late_fall >= FALL_LIMIT and not _above_start(evidence, curve)):
+        return None
+    story = _story(evidence, curve)
+    return Diagnosis(
+        id="convergence_stall",
+        cause=Cause.CAPACITY if story == "held down" else Cause.LEARNING_RATE,
+        summary=f"{STORIES[story]}.",
+        confidence=0.6 if story in ("stuck", "held down") else 0.9,
+        symptoms=(
+            Symptom(
+                what="fall of the loss in the last third", measured=late_fall, limit=FALL_LIMIT
+            ),
+            Symptom(what=f"skill in {evidence.metric}", measured=gained, limit=near),
+        ),
+        where=_where(evidence),
+        details=_details(evidence, curve, trivial, attainable),
+        recommendations=by_worth(_fixes(evidence, story)),
+    )
+
+
+def _above_start(evidence: Evidence, curve: list[float]) -> bool:
+    start = _start(evidence, curve)
+    return mean(last_third(curve)) > start + ABOVE_START * abs(start)
+
+
+def _start(evidence: Evidence, curve: list[float]) -> float:
+    """The loss before anything was learned: of the first step, else of the first epoch."""
+    steps = step_values(evidence, "loss")
+    return steps[0] if steps else curve[0]
+
+
+def _rates(evidence: Evidence) -> list[float]:
+    steps = step_values(evidence, "learning_rate")
+    return steps or [record.learning_rate for record in evidence.epochs]
+
+
+def _story(evidence: Evidence, curve: list[float]) -> str:
+    """What the curve and the learning rate tell; a rate alone counts only if nothing else does."""
+    rates, configured = _rates(evidence), finite(setting(evidence, "training.learning_rate"))
+    peak = max(rates, default=0.0)
+    if configured and 0 < peak < 0.1 * configured and rates[-1] == peak:
+        return "warm-up"
+    if peak > 0 and mean(last_third(rates)) < DECAYED * peak:
+        return "decayed"
+    travel = _travel(evidence)
+    still = ADAPTIVE_TRAVEL if adaptive(evidence) else PLAIN_TRAVEL
+    if travel is not None and travel < still:
+        return "too low"
+    start = _start(evidence, curve)
+    high, low = (VERY_HIGH[0], VERY_LOW[0]) if adaptive(evidence) else (VERY_HIGH[1], VERY_LOW[1])
+    if max(curve) > 1.5 * abs(start) or _above_start(evidence, curve) or peak >= high:
+        return "too high"
+    falls = sum(after < before for before, after in pairwise(curve))
+    steady = falls >= 0.7 * (len(curve) - 1) and fall(last_third(curve)) > 0.2 * fall(curve)
+    slow = not adaptive(evidence) or travel is None or travel < SLOW_TRAVEL
+    if (steady and slow and 0 < fall(curve) < SLOW_FALL) or 0 < peak <= low:
+        return "too low"
+    return "held down" if high_decay(evidence) or high_dropout(evidence) else "stuck"
+
+
+def _travel(evidence: Evidence) -> float | None:
+    """How far the weights can have moved; None when it was not recorded or is not finite."""
+    rates = step_values(evidence, "learning_rate")
+    norms = step_values(evidence, "gradient_norm")
+    momentum = finite(setting(evidence, "training.momentum")) or 0.0
+    if adaptive(evidence):
+        total = sum(rates)
+    else:
+        moves = (rate * norm for rate, norm in zip(rates, norms, strict=False))
+        total = sum(moves) / max(1 - momentum, 0.01)
+    return total if rates and math.isfinite(total) else None
+
+
+def _where(evidence: Evidence) -> str:
+    if not evidence.epochs:
+        return ""
+    return f"epochs {evidence.epochs[0].epoch} to {evidence.epochs[-1].epoch}"
+
+
+def _details(
+    evidence: Evidence, curve: list[float], trivial: float, attainable: float
+) -> tuple[str, ...]:
+    rates = _rates(evidence)
+    lines = [
+        f"smoothed loss: first {curve[0]:.4g}, last {curve[-1]:.4g}, highest {max(curve):.4g}",
+        f"trivial model {trivial:.4g}, attainable {attainable:.4g} (skill in {evidence.metric})",
+    ]
+    if rates:
+        lines.append(f"learning rate: {rates[0]:.4g} at first, {rates[-1]:.4g} at last")
+    return tuple(lines)
+
+
+def _fixes(evidence: Evidence, story: str) -> list[Recommendation]:
+    if story == "decayed":
+        return [_keep_rate(evidence)]
+    if story == "warm-up":
+        return [_shorter_warmup(evidence)]
+    if story in ("too low", "too high"):
+        return [_other_rate(evidence, story)]
+    if story == "held down":
+        return [_less_regularisation(evidence)]
+    return [
+        _checks(),
+        Recommendation(
+            instruction="train a few epochs at a tenth and at ten times the learning rate and keep "
+            "the one whose loss falls fastest",
+            impact="medium",
+            effort="medium",
+            predicted=near_linear(evidence),
+        ),
+    ]
+
+
+def _other_rate(evidence: Evidence, story: str) -> Recommendation:
+    """A tenth or ten times; with Adam and its kin at least back to 1e-3, their usual rate."""
+    rate = finite(setting(evidence, "training.learning_rate"))
+    patch = {}
+    if rate is not None and rate > 0 and can_patch(evidence, "training.learning_rate"):
+        if story == "too low":
+            new = max(rate * 10, 1e-3 if adaptive(evidence) else 1e-2)
+        else:
+            new = min(rate / 10, 1e-3 if adaptive(evidence) else 1e-1)
+        patch = {"training.learning_rate": float(f"{new:.6g}")}
+    direction = (
+        "raise the learning rate tenfold"
+        if story == "too low"
+        else ("divide the learning rate by 10")
+    )
+    return Recommendation(
+        instruction=f"{direction}, and again if the loss still does not fall",
+        patch=patch,
+        impact="high",
+        predicted=near_linear(evidence),
+    )
+
+
+def _keep_rate(evidence: Evidence) -> Recommendation:
+    known = can_patch(evidence, "training.scheduler")
+    return Recommendation(
+        instruction="use a schedule that decays over the planned epochs and not before them",
+        patch={"training.scheduler": "cosine"}
+        if known and setting(evidence, "training.scheduler") != "cosine"
+        else {},
+        impact="high",
+        predicted=near_linear(evidence),
+    )
+
+
+def _shorter_warmup(evidence: Evidence) -> Recommendation:
+    tenth = max(1, sum(record.steps for record in evidence.epochs) // 10)
+    return Recommendation(
+        instruction=f"warm up over a tenth of the run: {tenth} steps",
+        patch={"training.warmup_steps": tenth}
+        if can_patch(evidence, "training.warmup_steps")
+        else {},
+        impact="high",
+        predicted=near_linear(evidence),
+    )
+
+
+def _less_regularisation(evidence: Evidence) -> Recommendation:
+    decay = finite(setting(evidence, "training.weight_decay")) or 0.0
+    patch: dict[str, float] = {}
+    if high_decay(evidence) and can_patch(evidence, "training.weight_decay"):
+        patch["training.weight_decay"] = float(f"{decay / 100:.6g}")
+    if high_dropout(evidence) and can_patch(evidence, "model.dropout"):
+        patch["model.dropout"] = 0.1
+    return Recommendation(
+        instruction="divide the weight decay by 100 and keep dropout at 0.1 or lower",
+        patch=patch,
+        impact="high",
+        predicted=near_linear(evidence),
+    )
+
+
+def _checks() -> Recommendation:
+    return Recommendation(
+        instruction="see that every layer gets a gradient and is in the optimizer, that units are "
+        "not dead (leaky_relu, default initialisation) nor too few, and that a batch of 8 can be "
+        "learned by heart",
+        impact="high",
+        effort="medium",
+    )

@@ -1,0 +1,193 @@
+"""The model goes on learning its training samples by heart and gets worse on others."""
+
+from dataclasses import dataclass
+
+from pytest_mltrainer.diagnostics.readings import (
+    broken,
+    can_patch,
+    epoch_values,
+    finite,
+    setting,
+)
+from pytest_mltrainer.diagnostics.scores import (
+    Scores,
+    best_validation_score,
+    in_points,
+    late_train_score,
+    overlapping_or_skewed,
+    read_scores,
+    reference,
+    span,
+    standard_error,
+    target,
+)
+
+from pytest_mltrainer.core.evidence import Cause, Diagnosis, Evidence, Recommendation, Symptom
+from pytest_mltrainer.core.ranking import by_worth
+
+GAP_POINTS, GAP_VARIANCE = 0.15, 0.3
+LEARNED_POINTS, LEARNED_VARIANCE = 0.95, 0.9
+RISE = 1.2
+EVALUATIONS = 3
+DROPOUT = 0.3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Losses:
+    """The validation loss against its minimum: `rise` of the lowest of the last evaluations."""
+
+    best_epoch: int
+    rise: float
+    training_falls: bool
+
+
+def detect(evidence: Evidence) -> Diagnosis | None:
+    """Speaks when the gap is wide and the validation loss turned, or all is known by heart.
+
+    Wide: over 15 points (0.3 for R2 and errors) and over two standard errors of the validation
+    score. Turned: at least 1.2 times its minimum in the last 3 evaluations while the training loss
+    fell on. By heart: training over 0.95 (0.9) with validation below the target, or without a
+    target below the linear model. Silent when the splits share rows or differ in their classes,
+    and on non-finite losses.
+    """
+    scores = read_scores(evidence)
+    if broken(evidence) or scores is None or overlapping_or_skewed(evidence):
+        return None
+    points = in_points(evidence)
+    limit = GAP_POINTS if points else GAP_VARIANCE
+    noise = 2 * standard_error(evidence, scores.validation) if points else 0.0
+    if scores.gap <= max(limit, noise):
+        return None
+    losses = _losses(evidence)
+    turned = losses is not None and losses.rise >= RISE and losses.training_falls
+    if not turned and not _by_heart(evidence, scores, points):
+        return None
+    return Diagnosis(
+        id="overfitting",
+        cause=Cause.OVERFITTING,
+        summary=_summary(evidence, scores, losses if turned else None),
+        confidence=0.95 if turned else 0.8,
+        symptoms=_symptoms(scores, limit, losses),
+        where=f"after epoch {losses.best_epoch}" if losses is not None and turned else "",
+        details=(
+            f"training {scores.train:.4f}, validation {scores.validation:.4f}, "
+            f"best validation {scores.best_validation:.4f}",
+        ),
+        recommendations=by_worth(_fixes(evidence, turned)),
+    )
+
+
+def _losses(evidence: Evidence) -> _Losses | None:
+    train = epoch_values(evidence, "train", "loss")
+    held_out = epoch_values(evidence, "validation", "loss")
+    if len(held_out) != len(evidence.epochs) or len(train) != len(held_out):
+        return None
+    lowest = min(held_out, default=0.0)
+    if len(held_out) <= EVALUATIONS or not lowest > 0:
+        return None
+    best = held_out.index(lowest)
+    return _Losses(
+        best_epoch=evidence.epochs[best].epoch,
+        rise=min(held_out[-EVALUATIONS:]) / lowest,
+        training_falls=train[-1] < train[best],
+    )
+
+
+def _by_heart(evidence: Evidence, scores: Scores, points: bool) -> bool:
+    wanted = target(evidence)
+    if wanted is None:
+        wanted = reference(evidence, "linear_validation")
+    learned = LEARNED_POINTS if points else LEARNED_VARIANCE
+    return scores.train >= learned and wanted is not None and scores.best_validation < wanted
+
+
+def _summary(evidence: Evidence, scores: Scores, turned: _Losses | None) -> str:
+    gap = f"Training is {scores.gap:.2f} ahead of validation in {evidence.metric}"
+    if turned is None:
+        return f"{gap}: the training samples are known by heart and the rest falls short."
+    return f"{gap}, and the validation loss has been rising since epoch {turned.best_epoch}."
+
+
+def _symptoms(scores: Scores, limit: float, losses: _Losses | None) -> tuple[Symptom, ...]:
+    gap = Symptom(what="gap", measured=scores.gap, limit=limit)
+    if losses is None:
+        return (gap,)
+    rise = Symptom(what="validation loss over its minimum", measured=losses.rise, limit=RISE)
+    return (gap, rise)
+
+
+def _fixes(evidence: Evidence, turned: bool) -> list[Recommendation]:
+    best, train = best_validation_score(evidence), late_train_score(evidence)
+    quarter = None if best is None or train is None else best + 0.25 * (train - best)
+    half = None if best is None or train is None else best + 0.5 * (train - best)
+    reach = span(evidence, best, quarter)
+    fixes = [_dropout(evidence, reach), _decay(evidence, reach)]
+    if turned and not setting(evidence, "training.early_stopping"):
+        fixes.append(_stop_early(evidence, best))
+    if (size := _narrower(evidence)) is not None:
+        fixes.append(
+            Recommendation(
+                instruction="halve the width of the model",
+                patch=size,
+                effort="low",
+                risk="medium",
+                predicted=reach,
+            )
+        )
+    fixes.append(
+        Recommendation(
+            instruction="add training samples, or augment those there are in Task.data (training "
+            "split only) with changes that keep the target: flips, crops, noise, synonyms",
+            impact="high",
+            effort="high",
+            predicted=span(evidence, best, half),
+        )
+    )
+    return fixes
+
+
+def _stop_early(evidence: Evidence, best: float | None) -> Recommendation:
+    """Keeps what the best epoch reached, give or take a standard error."""
+    known = can_patch(evidence, "training.early_stopping")
+    error = standard_error(evidence, best) if best is not None and in_points(evidence) else 0.0
+    return Recommendation(
+        instruction="stop when validation has not improved for 5 epochs",
+        patch={"training.early_stopping": {"patience": 5, "min_delta": 0.0}} if known else {},
+        impact="high",
+        predicted=None if best is None else span(evidence, best - error, best + error),
+    )
+
+
+def _decay(evidence: Evidence, reach: tuple[float, float] | None) -> Recommendation:
+    """Ten times the decay; at least 0.1 for AdamW, which multiplies it by the rate, else 1e-3."""
+    decay = finite(setting(evidence, "training.weight_decay")) or 0.0
+    least, most = (0.1, 1.0) if setting(evidence, "training.optimizer") == "adamw" else (1e-3, 1e-2)
+    new = max(decay, min(max(10 * decay, least), most))
+    known = can_patch(evidence, "training.weight_decay") and new > decay
+    return Recommendation(
+        instruction="raise the weight decay tenfold",
+        patch={"training.weight_decay": float(f"{new:.6g}")} if known else {},
+        impact="medium",
+        predicted=reach,
+    )
+
+
+def _dropout(evidence: Evidence, reach: tuple[float, float] | None) -> Recommendation:
+    present = finite(setting(evidence, "model.dropout")) or 0.0
+    known = can_patch(evidence, "model.dropout")
+    new = DROPOUT if present < DROPOUT else min(0.6, present + 0.2)
+    return Recommendation(
+        instruction=f"use dropout {new:.2g} before the last layer",
+        patch={"model.dropout": float(f"{new:.2g}")} if known and new > present else {},
+        impact="medium",
+        effort="low" if known else "medium",
+        predicted=reach,
+    )
+
+
+def _narrower(evidence: Evidence) -> dict[str, int] | None:
+    for key in ("model.width", "model.hidden"):
+        size = setting(evidence, key)
+        if isinstance(size, int) and size >= 16 and can_patch(evidence, key):
+            return {key: size // 2}
+    return None

@@ -1,0 +1,164 @@
+"""The objective's metric on a scale where higher is better, so that limits mean the same for all.
+
+`skill` of a metric that is maximised is the metric itself (accuracy, F1, R2: 1 is perfect). Of one
+that is minimised it is the share of the trivial model's error that is gone, `1 - score / trivial`
+(squared for RMSE, which makes it R2).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pytest_mltrainer.diagnostics.readings import (
+    epoch_values,
+    finite,
+    lookup,
+    mean,
+    number_in,
+)
+
+from pytest_mltrainer.core.evidence import Evidence
+
+VARIANCE_METRICS = ("r2", "explained_variance")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scores:
+    """Skill on training and validation: late in the run (mean of `late`) and at best."""
+
+    train: float
+    validation: float
+    best_validation: float
+
+    @property
+    def gap(self) -> float:
+        """How far training is ahead of validation, late in the run."""
+        return self.train - self.validation
+
+
+def in_points(evidence: Evidence) -> bool:
+    """Whether the metric is a share from 0 to 1, whose differences are percentage points."""
+    return (
+        evidence.maximize
+        and evidence.kind != "regression"
+        and evidence.metric.lower() not in VARIANCE_METRICS
+    )
+
+
+def skill(evidence: Evidence, score: float | None) -> float | None:
+    """The score as skill, or None when it is missing, or its scale is unknown.
+
+    Unknown: a maximised metric above 1, a minimised one without a positive trivial score.
+    """
+    if score is None or finite(score) is None:
+        return None
+    if evidence.maximize:
+        return score if score <= 1 + 1e-9 else None
+    trivial = finite(evidence.references.get("trivial"))
+    if trivial is None or trivial <= 0:
+        return None
+    ratio = score / trivial
+    return 1 - (ratio * abs(ratio) if evidence.metric.lower() == "rmse" else ratio)
+
+
+def reference(evidence: Evidence, name: str) -> float | None:
+    """The skill of a simple model: `trivial`, `linear_train` or `linear_validation`; or None."""
+    return skill(evidence, finite(evidence.references.get(name)))
+
+
+def target(evidence: Evidence) -> float | None:
+    """The objective's target as skill, or None."""
+    return skill(evidence, finite(evidence.target))
+
+
+def read_scores(evidence: Evidence) -> Scores | None:
+    """Late and best skill of the run, or None when either split has no readable score."""
+    columns = []
+    for split in ("train", "validation"):
+        read = [skill(evidence, raw) for raw in epoch_values(evidence, split, evidence.metric)]
+        known = [value for value in read if value is not None]
+        if not known or len(known) != len(read):
+            return None
+        columns.append(known)
+    train, validation = columns
+    return Scores(
+        train=mean(late(train)),
+        validation=mean(late(validation)),
+        best_validation=max(validation),
+    )
+
+
+def late(values: Sequence[float]) -> Sequence[float]:
+    """The last three values; of a run shorter than nine epochs, its last third."""
+    return values[-min(3, max(1, len(values) // 3)) :]
+
+
+def best_validation_score(evidence: Evidence) -> float | None:
+    """The best finite validation metric as it was logged, or None."""
+    logged = [
+        value
+        for value in epoch_values(evidence, "validation", evidence.metric)
+        if finite(value) is not None
+    ]
+    if not logged:
+        return None
+    return max(logged) if evidence.maximize else min(logged)
+
+
+def late_train_score(evidence: Evidence) -> float | None:
+    """The mean training metric late in the run as it was logged, or None."""
+    logged = late(epoch_values(evidence, "train", evidence.metric))
+    return mean(logged) if logged and all(finite(value) is not None for value in logged) else None
+
+
+def span(evidence: Evidence, one: float | None, other: float | None) -> tuple[float, float] | None:
+    """The range between two metric values, low first, cut at a perfect score; None if unknown."""
+    if one is None or other is None:
+        return None
+    low, high = sorted((one, other))
+    if evidence.maximize:
+        return (min(low, 1.0), min(high, 1.0))
+    return (max(low, 0.0), max(high, 0.0))
+
+
+def near_linear(evidence: Evidence) -> tuple[float, float] | None:
+    """Where a network that trains should land: the linear model's score, give or take a tenth.
+
+    A tenth of the linear model's lead over the trivial one. None without both references.
+    """
+    trivial = number_in(evidence.references, "trivial")
+    linear = number_in(evidence.references, "linear_validation")
+    if trivial is None or linear is None:
+        return None
+    tenth = 0.1 * (linear - trivial)
+    return span(evidence, linear - tenth, linear + tenth)
+
+
+def standard_error(evidence: Evidence, share: float) -> float:
+    """Standard error of a share measured on the validation split; 0 when its size is unknown."""
+    n = number_in(evidence.profile, "splits", "validation", "n")
+    if n is None or n < 1 or not 0 <= share <= 1:
+        return 0.0
+    return math.sqrt(share * (1 - share) / n)
+
+
+def overlapping_or_skewed(evidence: Evidence) -> bool:
+    """Whether train and validation share rows, or differ in their classes.
+
+    Differ: a validation class that training lacks, or class shares that are apart by more than
+    0.3 in total variation (50 rows in each at least).
+    """
+    pair = lookup(evidence.profile, "overlap", "train/validation")
+    if (number_in(pair, "ids") or 0) > 0 or (number_in(pair, "share") or 0) >= 0.05:
+        return True
+    classes = lookup(evidence.profile, "targets", "classes")
+    if not isinstance(classes, dict):
+        return False
+    train = [number_in(counts, "train") or 0.0 for counts in classes.values()]
+    held_out = [number_in(counts, "validation") or 0.0 for counts in classes.values()]
+    if sum(train) <= 0 or sum(held_out) <= 0:
+        return False
+    pairs = list(zip(train, held_out, strict=True))
+    unseen = any(seen == 0 and wanted > 0 for seen, wanted in pairs)
+    distance = sum(abs(a / sum(train) - b / sum(held_out)) for a, b in pairs) / 2
+    return unseen or (min(sum(train), sum(held_out)) >= 50 and distance > 0.3)

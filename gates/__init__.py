@@ -1,0 +1,1 @@
+"""The checks that judge each phase. Only test functions, and their shared bodies in common.py."""

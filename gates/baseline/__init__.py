@@ -1,0 +1,1 @@
+"""Is the baseline sound, and is it proven?"""

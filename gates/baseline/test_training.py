@@ -1,0 +1,93 @@
+"""Did the training run whole, finite, and learn something?"""
+
+import numpy as np
+from pytest_mltrainer.gates.common import training_completed
+
+from pytest_mltrainer.core.judge import Judge, guided_by
+from pytest_mltrainer.evaluation.intervals import change
+from pytest_mltrainer.training.run import Evaluation, TrainingRun
+from pytest_mltrainer.training.telemetry import Telemetry
+
+
+@guided_by("nan_loss")
+def test_run_completed(training_run: TrainingRun, judge: Judge) -> None:
+    """As many updates were recorded as the session planned.
+
+    Planned are `training.epochs`; where early stopping is on, its rule is applied again to the
+    logged validation metric and must stop at the same epoch.
+    """
+    training_completed(training_run, judge)
+
+
+@guided_by("nan_loss")
+def test_losses_finite(training_run: TrainingRun, telemetry: Telemetry, judge: Judge) -> None:
+    """Every recorded loss, gradient norm and metric is finite, and the run met no other value.
+
+    A run is stopped before the update that would use a non-finite loss or gradient, and says where.
+    """
+    if training_run.has("fault.json"):
+        fault = training_run.json("fault.json")
+        judge.that(
+            False,
+            what=f"{fault['what']} at step {fault['step']} (epoch {fault['epoch']})",
+            measured=fault["loss"] if fault["what"] == "loss" else fault["gradient_norm"],
+            wanted="finite",
+            artifact=training_run.described("fault.json"),
+        )
+    if not len(telemetry.steps):
+        judge.cannot("no step was recorded")
+    for column in ("loss", "gradient_norm"):
+        bad = int((~np.isfinite(telemetry.steps[column])).sum())
+        judge(bad, what=f"steps with a {column} that is not finite", at_most=0)
+    for record in telemetry.epochs:
+        values = {**record.train, **record.validation}
+        bad_names = [name for name, value in values.items() if not np.isfinite(value)]
+        if bad_names:
+            judge.equal(bad_names, [], what=f"metrics of epoch {record.epoch} not finite")
+
+
+@guided_by("convergence_stall", "unnormalized_data")
+def test_loss_decreased(telemetry: Telemetry, judge: Judge) -> None:
+    """The training loss fell: the interval of its change lies below 0.
+
+    The mean over the last tenth of the steps minus the mean over the first, Welch's 95 % interval.
+    """
+    if len(telemetry.steps) < 10:
+        judge.cannot(f"{len(telemetry.steps)} steps are too few to see a trend, 10 are needed")
+    judge(
+        change(telemetry.steps["loss"]),
+        what="change of the training loss from the first tenth to the last",
+        below=0.0,
+        by="upper bound",
+    )
+
+
+@guided_by("convergence_stall", "underfitting", "unnormalized_data")
+def test_beats_trivial(evaluation: Evaluation, judge: Judge) -> None:
+    """The model is better on validation than one that never looks at its input.
+
+    Paired on the same samples against the class prior, the mean, or the majority token of the
+    training targets; the interval of the advantage must lie above 0.
+    """
+    validation = evaluation.validation
+    judge(
+        validation.above_trivial,
+        what=f"advantage in {validation.metric.name} over a trivial model",
+        above=0.0,
+        by="lower bound",
+    )
+
+
+def test_time_budget(training_run: TrainingRun, judge: Judge) -> None:
+    """The epochs took at most `budgets.baseline_minutes` together; how even they were is noted."""
+    durations = np.array([record.duration_s for record in training_run.telemetry.epochs])
+    if not durations.size:
+        judge.cannot("no epoch was recorded")
+    if durations.size > 1:
+        judge.note(f"epochs took {durations.min():.2f} to {durations.max():.2f} s")
+    judge(
+        float(durations.sum() / 60),
+        what="training time",
+        at_most=training_run.config.budgets.baseline_minutes,
+        unit="minutes",
+    )

@@ -1,0 +1,1 @@
+"""Is this model ready for production?"""

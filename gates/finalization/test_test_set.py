@@ -1,0 +1,132 @@
+"""What does the test set, opened once, say?"""
+
+import math
+
+import numpy as np
+
+from pytest_mltrainer.core.config import Limits
+from pytest_mltrainer.core.digests import sha256_file
+from pytest_mltrainer.core.judge import Judge, guided_by
+from pytest_mltrainer.core.ledger import FINAL_TRAINING, OPENING, events
+from pytest_mltrainer.documents.compare import differences, missing_sections
+from pytest_mltrainer.evaluation.confusion import class_recalls
+from pytest_mltrainer.evaluation.intervals import difference
+from pytest_mltrainer.evaluation.metrics import METRICS
+from pytest_mltrainer.evaluation.predictions import Predictions
+from pytest_mltrainer.training.profile import profile_data
+from pytest_mltrainer.training.results import TEST_SECTIONS, error_plot, final_results
+from pytest_mltrainer.training.run import Evaluation, TrainingRun
+
+
+def test_test_evaluated(training_run: TrainingRun, evaluation: Evaluation, judge: Judge) -> None:
+    """The stored raw predictions are those of the best checkpoint on planning's test split.
+
+    The split is found again by its digest, the predictions are made again in this process and
+    compared sample by sample (1e-4 of their scale), and the opening stands in the ledger.
+    """
+    again, _ = profile_data(training_run.task, training_run.splits)
+    recorded = training_run.planned("splits.json")["splits"]["test"]["digest"]
+    judge.equal(again["splits"]["test"]["digest"], recorded, what="digest of the test split")
+    stored = Predictions.load(training_run.folder.artifact("predictions/test.npz"))
+    found = evaluation.test.predictions
+    judge.equal(stored.outputs.shape, found.outputs.shape, what="shape of the stored predictions")
+    scale = max(float(np.abs(np.nan_to_num(found.outputs)).max()), 1.0)
+    judge(
+        float(np.abs(stored.outputs - found.outputs).max()),
+        what="largest difference between stored and repeated predictions",
+        at_most=1e-4 * scale,
+        artifact=training_run.described("predictions/test.npz"),
+    )
+    model = sha256_file(training_run.folder.artifact("checkpoints/best.pt"))
+    opened = [entry for entry in events(training_run.run_folder) if entry["event"] == OPENING]
+    entered = [entry for entry in opened if entry["model"] == model]
+    judge.equal(len(entered), 1, what="openings of the test set by this model in the ledger")
+    judge.note(f"the test set was opened by {len(opened)} models in all")
+
+
+@guided_by("overfitting", "underfitting")
+def test_target_met(training_run: TrainingRun, evaluation: Evaluation, judge: Judge) -> None:
+    """The objective's metric on the test set meets the target, by its point estimate.
+
+    The interval and the number of final trainings are printed: the best of 20 seeds buys 1.5 points
+    on 360 images.
+    """
+    target = training_run.config.objective.target
+    if target is None:
+        judge.not_applicable("objective.target is not set")
+    every = events(training_run.run_folder)
+    trainings = sum(entry["event"] == FINAL_TRAINING for entry in every)
+    judge.note(f"final trainings started: {trainings}")
+    test = evaluation.test
+    bound = {"at_least": target} if training_run.maximize else {"at_most": target}
+    judge(test.objective, what=f"test {test.metric.name}", **bound)
+
+
+@guided_by("overfitting", "data_leakage")
+def test_val_test_gap(
+    training_run: TrainingRun, evaluation: Evaluation, limits: Limits, judge: Judge
+) -> None:
+    """Validation does not beat test by more than `max_val_test_gap_points`.
+
+    Both are recomputed from the best checkpoint. A wide gap means that the model, or the choice
+    between models, was fitted to the validation set. Fails when the lower bound of the 95 % interval
+    of the difference is above the limit, so that a small test set cannot block by chance. A
+    regression is judged by RMSE in standard deviations of the target.
+    """
+    validation, test = evaluation.validation.predictions, evaluation.test.predictions
+    if training_run.task.kind == "regression":
+        spread = float(test.targets.std())
+        if not spread:
+            judge.cannot("the targets of the test set are constant")
+        gap = difference(METRICS["rmse"], test, validation)
+        scale, limit, unit = 1 / spread, limits.max_val_test_gap_sd, "target SD"
+    else:
+        metric = training_run.metric
+        pair = (validation, test) if metric.maximize else (test, validation)
+        gap = difference(metric, *pair)
+        scale, limit, unit = 100.0, limits.max_val_test_gap_points, "points"
+    judge(
+        gap.scaled(scale, unit),
+        what="advantage of validation over test",
+        at_most=limit,
+        by="lower bound",
+        unit=unit,
+    )
+
+
+@guided_by("underfitting")
+def test_confusion_analysed(
+    training_run: TrainingRun, evaluation: Evaluation, limits: Limits, judge: Judge
+) -> None:
+    """`test_results.md` and its plot show the recomputed errors, and no class is lost.
+
+    A class fails when the upper bound of its recall is under `min_class_recall`. With fewer than
+    `min_samples_per_class` samples it cannot be decided and is listed. A regression has residuals
+    over quantiles of the target instead; other kinds have no matrix.
+    """
+    found = training_run.text("test_results.md")
+    judge.equal(missing_sections(found, TEST_SECTIONS), [], what="missing sections")
+    different = [entry.text() for entry in differences(found, final_results(training_run))]
+    judge.that(
+        not different,
+        what="lines of test_results.md that differ from what is recomputed",
+        measured="; ".join(different[:3]) or "none",
+        wanted="none",
+        artifact=training_run.described("test_results.md"),
+    )
+    for name, redrawn in error_plot(training_run).items():
+        stored = training_run.folder.artifact(name).read_bytes()
+        judge.equal(stored == redrawn, True, what=f"{name} shows the recomputed errors")
+    if training_run.task.kind != "classification":
+        return
+    predictions = evaluation.test.predictions
+    for label, recall in class_recalls(predictions, predictions.outputs.shape[1]).items():
+        if (recall.n or 0) < limits.min_samples_per_class or math.isnan(recall.value):
+            judge.note(f"class {label} is not decidable: {recall.n} samples")
+            continue
+        judge(
+            recall,
+            what=f"recall of class {label}",
+            at_least=limits.min_class_recall,
+            by="upper bound",
+        )

@@ -1,0 +1,1 @@
+"""Is this project ready to be trained reproducibly?"""

@@ -1,0 +1,55 @@
+"""Is what will train recorded, so that it can be made again?"""
+
+from importlib.metadata import distributions
+
+from pytest_mltrainer.core.config import Config, load_config
+from pytest_mltrainer.core.judge import Judge
+from pytest_mltrainer.core.steps import STEPS
+from pytest_mltrainer.training.run import TrainingRun
+
+
+def test_environment_captured(training_run: TrainingRun, judge: Judge) -> None:
+    """The recorded packages are the installed ones, and the hardware and variables are there.
+
+    The versions are read again here and compared one by one. Values of variables whose names say
+    that they are secret must be redacted.
+    """
+    recorded = training_run.json("environment.json")
+    wanted = {"python", "system", "cpu_count", "threads", "device", "packages", "variables"}
+    judge.equal(sorted(wanted.difference(recorded)), [], what="missing parts of the environment")
+    installed = {
+        str(entry.metadata["Name"]): entry.version
+        for entry in distributions()
+        if entry.metadata["Name"]
+    }
+    different = sorted(
+        f"{name} {recorded['packages'].get(name)} -> {installed.get(name)}"
+        for name in {*recorded["packages"], *installed}
+        if recorded["packages"].get(name) != installed.get(name)
+    )
+    judge.that(
+        not different,
+        what=f"{len(installed)} installed packages against the recorded ones",
+        measured="; ".join(different[:5]) or "equal",
+        wanted="equal",
+        artifact=training_run.described("environment.json"),
+    )
+
+
+def test_config_valid(training_run: TrainingRun, judge: Judge) -> None:
+    """The configuration parses strictly, and its stored resolved form is what it says now.
+
+    Limits and budgets are left out: they judge and do not train, and may change at any time.
+    """
+    present = load_config(training_run.project.config_path)
+    stored = Config.from_json(training_run.json("config_resolved.json"))
+    sections = sorted({key for step in STEPS["planning"] for key in step.config if "." not in key})
+    now, then = present.to_json(), stored.to_json()
+    different = [name for name in sections if now[name] != then[name]]
+    judge.that(
+        not different,
+        what="sections of the resolved configuration that differ from the file's",
+        measured=", ".join(different) or "none",
+        wanted="none",
+        artifact=training_run.described("config_resolved.json"),
+    )

@@ -1,0 +1,101 @@
+"""Do two fresh processes do exactly the same, and does what should differ differ?"""
+
+from pytest_mltrainer.core.config import Limits
+from pytest_mltrainer.core.judge import Judge
+from pytest_mltrainer.training.rehearsal import STEP_PARTS
+from pytest_mltrainer.training.run import TrainingRun
+
+FIRST, SECOND = "rehearsal/first.json", "rehearsal/second.json"
+
+
+def test_seeds_fixed(training_run: TrainingRun, judge: Judge) -> None:
+    """Two fresh processes draw the same numbers from random, NumPy and torch, and hash texts alike.
+
+    Each process was seeded, drew four numbers from every generator and hashed one text; the draws
+    are compared as they are. A difference means that something draws before the seeds are fixed.
+    """
+    first, second = (training_run.json(name)["draws"] for name in (FIRST, SECOND))
+    for source, drawn in first.items():
+        judge.equal(second.get(source), drawn, what=f"draws of {source} in two processes")
+
+
+def test_deterministic_algorithms(training_run: TrainingRun, judge: Judge) -> None:
+    """Deterministic algorithms are really on in the process that trains.
+
+    Read in the rehearsal: torch's flag, cuDNN's, CUBLAS_WORKSPACE_CONFIG, the thread count; and an
+    operation known to be nondeterministic must have raised, unless exceptions are declared.
+    """
+    found = training_run.json(FIRST)["determinism"]
+    judge.equal(found["algorithms"], True, what="torch.use_deterministic_algorithms")
+    judge.equal(found["cudnn_deterministic"], True, what="cudnn.deterministic")
+    judge.equal(found["cudnn_benchmark"], False, what="cudnn.benchmark")
+    judge.equal(found["cublas_workspace"], ":4096:8", what="CUBLAS_WORKSPACE_CONFIG")
+    judge.equal(found["threads"], training_run.config.threads, what="torch threads")
+    if exceptions := training_run.config.training.deterministic_exceptions:
+        judge.note(f"declared exceptions: {', '.join(exceptions)}; runs are not bitwise")
+    else:
+        judge.equal(
+            found["nondeterministic_operation_raised"],
+            True,
+            what="an operation without a deterministic form raises",
+        )
+
+
+def test_two_runs_identical(training_run: TrainingRun, limits: Limits, judge: Judge) -> None:
+    """Two fresh processes train `probe_steps` steps and agree bit for bit.
+
+    Compared after each step, in the order of cause: generator states, batch, loss, gradients,
+    parameters, optimizer state. The first difference is named; everything behind it follows.
+    """
+    first, second = (training_run.json(name)["steps"] for name in (FIRST, SECOND))
+    if not first:
+        judge.cannot("no step was trained in the rehearsal")
+    judge.equal(len(second), len(first), what="steps trained in the two processes")
+    for step, (one, other) in enumerate(zip(first, second, strict=True)):
+        for part in STEP_PARTS:
+            if one[part] != other[part]:
+                judge.equal(other[part], one[part], what=f"step {step}: {part} in two processes")
+    judge.that(
+        True,
+        what=f"{len(first)} of {limits.probe_steps} steps in two fresh processes",
+        measured=f"{', '.join(STEP_PARTS)} equal bit for bit",
+        wanted="equal",
+        artifact=training_run.described(SECOND),
+    )
+
+
+def test_other_seed_differs(training_run: TrainingRun, judge: Judge) -> None:
+    """The control: the same steps with another seed end in other parameters.
+
+    Without it, a training that ignores its seed, or a digest that ignores the training, would pass
+    as reproducible.
+    """
+    first = training_run.json(FIRST)
+    if not first["steps"]:
+        judge.cannot("no step was trained in the rehearsal")
+    same = first["other_seed"] == first["steps"][-1]["parameters"]
+    judge.that(
+        not same,
+        what="parameters after the same steps with another seed",
+        measured="equal" if same else "different",
+        wanted="different",
+    )
+
+
+def test_config_governs_run(training_run: TrainingRun, judge: Judge) -> None:
+    """Another learning rate ends in other parameters: the session obeys the configuration.
+
+    Not applicable where the task makes its own optimizer, which may take its rate from elsewhere.
+    """
+    if training_run.config.training.optimizer == "task":
+        judge.not_applicable("the task makes its own optimizer")
+    first = training_run.json(FIRST)
+    if not first["steps"]:
+        judge.cannot("no step was trained in the rehearsal")
+    same = first["other_learning_rate"] == first["steps"][-1]["parameters"]
+    judge.that(
+        not same,
+        what="parameters after the same steps with 1.5 x the learning rate",
+        measured="equal" if same else "different",
+        wanted="different",
+    )

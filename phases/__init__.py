@@ -1,0 +1,1 @@
+"""The work of each phase: what it does, and the artifacts that it writes."""

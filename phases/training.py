@@ -1,0 +1,59 @@
+"""The training and evaluation steps that baseline and finalization share."""
+
+from collections.abc import Iterable
+
+from pytest_mltrainer.phases.common import PhaseWork
+
+from pytest_mltrainer.core import files
+from pytest_mltrainer.core.digests import digest_value
+from pytest_mltrainer.core.errors import StorageError, UserError
+from pytest_mltrainer.core.steps import STEPS
+from pytest_mltrainer.training.checkpoints import Checkpoint
+from pytest_mltrainer.training.environment import capture_environment
+from pytest_mltrainer.training.reproducibility import numerics_fingerprint
+from pytest_mltrainer.training.run import TrainingRun
+from pytest_mltrainer.training.session import TrainingSession
+from pytest_mltrainer.training.tracking import project_data
+
+TRAINED = ["checkpoints/*.pt", "telemetry/*", "fault.json"]
+
+
+def train(phase: PhaseWork) -> Iterable[str]:
+    """Train the task in a session, going on from the last checkpoint of a killed attempt."""
+    session = TrainingSession.open(
+        phase.project, phase.config, phase.phase, phase.task, phase.output, report=phase.report
+    )
+    phase.data_files = project_data(phase.project, session.data_files)
+    phase.numerics = numerics_fingerprint(session.device)
+    step = next(step for step in STEPS[phase.phase] if step.name == "train")
+    session.identity = digest_value(phase.inputs_of(step))
+    _resume(phase, session)
+    session.run()
+    if session.fault is not None:
+        phase.write_json("fault.json", session.fault)
+    phase.record["environment"] = capture_environment(session.device)
+    phase.record["upstream"] = phase.upstream_identity("planning")
+    return TRAINED
+
+
+def run_so_far(phase: PhaseWork) -> TrainingRun:
+    """The training run whose artifacts this attempt is still making."""
+    return TrainingRun(phase.project, phase.config, phase.phase, phase.output)
+
+
+def _resume(phase: PhaseWork, session: TrainingSession) -> None:
+    path = phase.output / "checkpoints" / "last.pt"
+    if path.exists():
+        try:
+            checkpoint = Checkpoint.load(path)
+            session.resume(checkpoint)
+        except (StorageError, UserError):
+            pass
+        else:
+            epoch = checkpoint.epoch + 1
+            phase.report({"kind": "note", "text": f"going on behind epoch {epoch}"})
+            return
+    for pattern in TRAINED:
+        for stale in phase.output.glob(pattern):
+            stale.unlink()
+    files.sync_folder(phase.output)

@@ -1,0 +1,1 @@
+"""One module per training framework that a task may bring along."""

@@ -1,0 +1,1 @@
+"""What decides: configuration, artifacts, verdicts, pipeline. No pytest, torch or numpy here."""

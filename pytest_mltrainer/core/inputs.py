@@ -1,0 +1,159 @@
+"""What a step was made from, by name: recorded by the worker, read again without an import.
+
+Names: `code/FILE`, `config/KEY`, `data/FILE`, `numerics/NAME`, `upstream/PHASE/ARTIFACT`.
+"""
+
+import platform
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from pytest_mltrainer.core.artifacts import Manifest, RunFolder
+from pytest_mltrainer.core.config import Config, flatten
+from pytest_mltrainer.core.digests import MISSING, digest_source, digest_value, sha256_file
+from pytest_mltrainer.core.project import Project
+from pytest_mltrainer.core.steps import NUMERICS_VERSION, Step
+
+UNREADABLE_HERE = ("numerics/device",)
+"""Only a process that imports torch can read these; they are compared where training runs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One input that is not what it was when the step was done."""
+
+    name: str
+    before: str | None
+    now: str | None
+
+    def text(self) -> str:
+        """The change in words, naming file or key, and values where they are short."""
+        kind, _, rest = self.name.partition("/")
+        if kind == "config":
+            return f"{rest}: {_shown(self.before)} -> {_shown(self.now)}"
+        if kind == "numerics":
+            return f"{rest} {_shown(self.before)} -> {_shown(self.now)}"
+        subject = {"code": rest, "data": f"data file {rest}", "upstream": f"artifact {rest}"}
+        what = subject.get(kind, self.name)
+        return f"{what} is missing" if self.now in (None, MISSING) else f"{what} changed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """What the worker used: files of code and data, and the numerics it ran with."""
+
+    code: tuple[str, ...] = ()
+    data: tuple[str, ...] = ()
+    numerics: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class CurrentInputs:
+    """Reads inputs as they are now. Each file is read once."""
+
+    project: Project
+    config: Config
+    run: RunFolder
+    _files: dict[str, str] = field(default_factory=dict)
+    _flat: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def of(self, step: Step, phase: str, sources: Sources) -> dict[str, str]:
+        """All inputs of a step, from what the worker says that it used."""
+        names = [f"config/{key}" for key in self.config_keys(step, phase)]
+        names += [f"upstream/{artifact}" for artifact in step.upstream]
+        if step.code:
+            names += [f"code/{name}" for name in sorted({*sources.code, *self._declared()})]
+        if step.data:
+            names += [f"data/{name}" for name in sources.data]
+        inputs = {name: self.read(name, phase) for name in names}
+        if step.numerics:
+            inputs |= {f"numerics/{name}": value for name, value in sources.numerics.items()}
+        return inputs
+
+    def changes(self, step: Step, phase: str, recorded: Mapping[str, str]) -> list[Change]:
+        """The inputs that differ from the recorded ones."""
+        names = {*recorded, *(f"config/{key}" for key in self.config_keys(step, phase))}
+        if step.code:
+            names |= {f"code/{name}" for name in self._declared()}
+        changed = []
+        for name in sorted(names.difference(UNREADABLE_HERE)):
+            now = self.read(name, phase)
+            if recorded.get(name) != now:
+                changed.append(Change(name=name, before=recorded.get(name), now=now))
+        return changed
+
+    def read(self, name: str, phase: str) -> str:
+        """The present value of an input; `missing` when it is gone."""
+        kind, _, rest = name.partition("/")
+        if kind == "config":
+            flat = self._flat_config(phase)
+            return str(flat[rest]) if rest in flat else MISSING
+        if kind == "code":
+            return self._file(rest, digest_source)
+        if kind == "data":
+            return self._file(rest, sha256_file)
+        if kind == "upstream":
+            upstream, _, artifact = rest.partition("/")
+            manifest = self.run.phase(upstream).manifest()
+            return MISSING if manifest is None else manifest.artifacts.get(artifact, MISSING)
+        return current_numerics(rest, self.config)
+
+    def config_keys(self, step: Step, phase: str) -> list[str]:
+        """The configuration keys that the step depends on."""
+        return [key for key in self._flat_config(phase) if _covers(step.config, key)]
+
+    def _flat_config(self, phase: str) -> dict[str, Any]:
+        if phase not in self._flat:
+            resolved = self.config.for_phase(phase).to_json()
+            if phase == "planning":
+                resolved["phases"] = self.config.to_json()["phases"]
+            self._flat[phase] = flatten(resolved)
+        return self._flat[phase]
+
+    def _declared(self) -> Iterator[str]:
+        for pattern in self.project.inputs:
+            for path in sorted(self.project.root.glob(pattern)):
+                if path.is_file():
+                    yield self.project.relative(path)
+
+    def _file(self, name: str, digest: Any) -> str:
+        if name not in self._files:
+            path = Path(name) if name.startswith("/") else self.project.root / name
+            self._files[name] = str(digest(path))
+        return self._files[name]
+
+
+def current_numerics(name: str, config: Config) -> str:
+    """The present value of one entry of the numerics fingerprint, without torch."""
+    if name == "python":
+        return ".".join(platform.python_version_tuple()[:2])
+    if name == "machine":
+        return platform.machine()
+    if name == "threads":
+        return str(config.threads)
+    if name == "pytest-mltrainer numerics":
+        return str(NUMERICS_VERSION)
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return MISSING
+
+
+def objective_digest(config: Config) -> str:
+    """Digest of the objective, frozen at planning."""
+    return digest_value(config.to_json()["objective"])
+
+
+def artifacts_of(manifest: Manifest | None, step: str) -> Mapping[str, str]:
+    """The artifacts that a step wrote; empty when it was not done."""
+    return manifest.steps[step].outputs if manifest and step in manifest.steps else {}
+
+
+def _covers(sections: Iterable[str], key: str) -> bool:
+    return any(key == section or key.startswith(f"{section}.") for section in sections)
+
+
+def _shown(value: str | None) -> str:
+    return "(absent)" if value in (None, MISSING) else str(value)

@@ -1,0 +1,197 @@
+"""What to do next: from the state of each phase to a plan. Pure decisions, no work."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pytest_mltrainer.core.artifacts import Manifest, RunFolder
+from pytest_mltrainer.core.catalogue import catalogue, source_digest
+from pytest_mltrainer.core.config import Config
+from pytest_mltrainer.core.errors import StorageError
+from pytest_mltrainer.core.inputs import CurrentInputs
+from pytest_mltrainer.core.project import PHASES, Project
+from pytest_mltrainer.core.steps import STEPS, with_dependents
+from pytest_mltrainer.core.verdict import Basis, Verdict, basis_of, load_verdict
+
+Action = Literal["honour", "judge", "run", "not needed", "blocked"]
+LONG_TRAINING_S = 600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhaseState:
+    """What is there of a phase, and what is not what it was."""
+
+    phase: str
+    manifest: Manifest | None
+    stale: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    verdict: Verdict | None = None
+    verdict_changes: Sequence[str] = ()
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the work is there and belongs to the present code, configuration and data."""
+        return self.manifest is not None and not self.stale
+
+    @property
+    def is_honoured(self) -> bool:
+        """Whether a PASS verdict still holds for exactly what is there."""
+        return (
+            self.is_done
+            and self.verdict is not None
+            and self.verdict.outcome == "PASS"
+            and not self.verdict_changes
+        )
+
+    @property
+    def redo(self) -> tuple[str, ...]:
+        """The steps to do, in order."""
+        return with_dependents(self.phase, self.stale)
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why the work is not done, each change once."""
+        return list(dict.fromkeys(reason for reasons in self.stale.values() for reason in reasons))
+
+    def recorded_s(self, steps: Sequence[str]) -> float | None:
+        """How long `steps` took the last time; None when one was never done."""
+        done = self.manifest.steps if self.manifest else {}
+        if not all(name in done for name in steps):
+            return None
+        return sum(done[name].duration_s for name in steps)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """What will be done about a phase, and why."""
+
+    phase: str
+    action: Action
+    reason: str
+    steps: tuple[str, ...] = ()
+    estimated_s: float | None = None
+
+
+def inspect(
+    project: Project, config: Config, phase: str, user_checks: Mapping[str, Any]
+) -> PhaseState:
+    """The state of a phase. `user_checks` maps the ids of the user's checks to their files.
+
+    Files are hashed, nothing is imported. Damage is a reason to redo, never an exception.
+    """
+    run = RunFolder(project.run_folder)
+    folder = run.phase(phase)
+    try:
+        manifest = folder.manifest()
+    except StorageError as error:
+        return _absent(phase, str(error))
+    if manifest is None:
+        return _absent(phase, "not done yet")
+    inputs = CurrentInputs(project, config, run)
+    damaged = folder.damaged(manifest)
+    stale: dict[str, list[str]] = {}
+    for step in STEPS[phase]:
+        record = manifest.steps.get(step.name)
+        if record is None:
+            stale[step.name] = [f"step {step.name} was not done"]
+            continue
+        reasons = [change.text() for change in inputs.changes(step, phase, record.inputs)]
+        reasons += [
+            f"artifact {phase}/{name} {what}"
+            for name, what in damaged.items()
+            if name in record.outputs
+        ]
+        if reasons:
+            stale[step.name] = reasons
+    strangers = [
+        f"artifact {phase}/{name} {what}"
+        for name, what in damaged.items()
+        if name not in manifest.artifacts
+    ]
+    if strangers:
+        stale.setdefault(STEPS[phase][-1].name, []).extend(strangers)
+    try:
+        verdict = load_verdict(folder)
+    except StorageError as error:
+        return PhaseState(phase=phase, manifest=manifest, stale=stale, verdict_changes=[str(error)])
+    changes = (
+        verdict.basis.differences(gate_basis(config, manifest, user_checks)) if verdict else []
+    )
+    return PhaseState(
+        phase=phase, manifest=manifest, stale=stale, verdict=verdict, verdict_changes=changes
+    )
+
+
+def gate_basis(config: Config, manifest: Manifest, user_checks: Mapping[str, Any]) -> Basis:
+    """What the gate of `manifest.phase` judges now, and by what."""
+    resolved = config.to_json()
+    required = [check.id for check in catalogue(manifest.phase)] + sorted(user_checks)
+    return basis_of(
+        manifest,
+        objective=resolved["objective"],
+        limits={"limits": resolved["limits"], "budgets": resolved["budgets"]},
+        sources=source_digest(manifest.phase, list(user_checks.values())),
+        required=required,
+    )
+
+
+def make_plan(target: str, states: Mapping[str, PhaseState]) -> list[Planned]:
+    """One entry a phase up to `target`; what lies behind a stale phase is decided later."""
+    plan: list[Planned] = []
+    prefix_holds = True
+    for phase in PHASES[: PHASES.index(target) + 1]:
+        if phase not in STEPS:
+            plan.append(
+                Planned(phase=phase, action="not needed", reason=_not_needed(phase, states))
+            )
+            continue
+        state = states[phase]
+        if phase == "finalization" and plan and (why := blocked_by_decision(states["baseline"])):
+            plan.append(Planned(phase=phase, action="blocked", reason=why))
+            continue
+        prefix_holds = prefix_holds and state.is_honoured and phase != target
+        plan.append(_planned(state, honour=prefix_holds))
+    return plan
+
+
+def blocked_by_decision(baseline: PhaseState) -> str | None:
+    """Why finalization must wait although the baseline passed; None when it need not."""
+    decision = baseline.manifest.decision if baseline.manifest and baseline.is_done else None
+    if decision is None or decision["next"] == "finalization":
+        return None
+    return (
+        f"the baseline is {decision['status']} ({decision['reason']}): {decision['next']} is next"
+    )
+
+
+def _planned(state: PhaseState, *, honour: bool) -> Planned:
+    if honour and state.verdict is not None:
+        reason = f"verdict {state.verdict.identity[:12]} holds, nothing changed"
+        return Planned(phase=state.phase, action="honour", reason=reason)
+    if state.is_done:
+        reason = (
+            "; ".join(state.verdict_changes) or "artifacts are current, the gate is judged live"
+        )
+        return Planned(phase=state.phase, action="judge", reason=reason)
+    return Planned(
+        phase=state.phase,
+        action="run",
+        reason="; ".join(state.reasons),
+        steps=state.redo,
+        estimated_s=state.recorded_s(state.redo),
+    )
+
+
+def _not_needed(phase: str, states: Mapping[str, PhaseState]) -> str:
+    baseline = states.get("baseline")
+    decision = baseline.manifest.decision if baseline and baseline.manifest else None
+    if decision is None:
+        return "not needed when the baseline meets its target"
+    if decision["next"] == "finalization":
+        return f"not needed: the baseline is {decision['status']} ({decision['reason']})"
+    return f"{phase} is not part of this version of pytest-mltrainer"
+
+
+def _absent(phase: str, reason: str) -> PhaseState:
+    return PhaseState(
+        phase=phase, manifest=None, stale={step.name: [reason] for step in STEPS[phase]}
+    )

@@ -1,0 +1,103 @@
+"""Where a user's project is and what its `[tool.mltrainer]` table says."""
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pytest_mltrainer.core.errors import ConfigError, did_you_mean
+
+PHASES = ("planning", "baseline", "diagnostics", "optimization", "finalization")
+_KEYS: dict[str, type] = {
+    "task": str,
+    "config": str,
+    "inputs": list,
+    "plugins": list,
+    "run_folder": str,
+    "run_folder_outside_project": bool,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Project:
+    """A folder with a task and a configuration. All paths are absolute."""
+
+    root: Path
+    task: str
+    config_path: Path
+    inputs: tuple[str, ...] = ()
+    plugins: tuple[str, ...] = ()
+    run_folder: Path
+
+    @classmethod
+    def load(cls, root: Path) -> "Project":
+        """Read `pyproject.toml` in `root`. Raises ConfigError with everything that is wrong."""
+        root = root.resolve()
+        path = root / "pyproject.toml"
+        table = _table(path)
+        problems = list(_problems(path, table))
+        if problems:
+            raise ConfigError(problems)
+        run_folder = (root / table.get("run_folder", ".mltrainer")).absolute()
+        if not table.get("run_folder_outside_project") and not run_folder.resolve().is_relative_to(
+            root
+        ):
+            raise ConfigError(
+                [
+                    f"{path} tool.mltrainer.run_folder: found '{run_folder}', wanted a folder "
+                    "inside the project: choose one, or set run_folder_outside_project = true"
+                ]
+            )
+        return cls(
+            root=root,
+            task=table["task"],
+            config_path=root / table.get("config", "training_config.yaml"),
+            inputs=tuple(table.get("inputs", ())),
+            plugins=tuple(table.get("plugins", ())),
+            run_folder=run_folder,
+        )
+
+    def relative(self, path: Path) -> str:
+        """`path` as it is named in artifacts and messages: relative to the project if inside."""
+        try:
+            return path.resolve().relative_to(self.root).as_posix()
+        except ValueError:
+            return str(path)
+
+
+def _table(path: Path) -> dict[str, Any]:
+    try:
+        parsed = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        parsed = {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError([f"{path}: not readable as TOML ({error})"]) from error
+    table = parsed.get("tool", {}).get("mltrainer")
+    if not isinstance(table, dict):
+        raise ConfigError(
+            [
+                f"{path}: there is no [tool.mltrainer] table, so there is no task to train: "
+                "run `pytest-mltrainer init`, or name the project's folder with --rootdir"
+            ]
+        )
+    return table
+
+
+def _problems(path: Path, table: dict[str, Any]) -> list[str]:
+    problems = []
+    for key, value in table.items():
+        if key not in _KEYS:
+            hint = did_you_mean(key, _KEYS)
+            problems.append(f"{path} tool.mltrainer.{key}: no such key.{hint}")
+        elif not isinstance(value, _KEYS[key]) or (
+            isinstance(value, list) and not all(isinstance(entry, str) for entry in value)
+        ):
+            wanted = {str: "text", list: "a list of texts", bool: "true or false"}[_KEYS[key]]
+            problems.append(f"{path} tool.mltrainer.{key}: found {value!r}, wanted {wanted}")
+    task = table.get("task")
+    if task is None or (isinstance(task, str) and task.count(":") != 1):
+        problems.append(
+            f"{path} tool.mltrainer.task: found {task!r}, wanted 'module:Class': "
+            'write for example task = "task:MyTask"'
+        )
+    return problems

@@ -1,0 +1,180 @@
+"""From evidence to findings: every diagnostic is asked, root causes stand before symptoms."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pytest_mltrainer.core.evidence import Detector, Diagnosis, Evidence, Recommendation
+
+LEVELS = ("low", "medium", "high")
+SHOWN_CHANGES = 2
+SHOWN_CONSEQUENCES = 2
+LINE_LIMIT = 160
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    """What the diagnostics said: diagnoses in order, who saw nothing, and who could not look."""
+
+    diagnoses: tuple[Diagnosis, ...] = ()
+    silent: tuple[str, ...] = ()
+    failed: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def primary(self) -> Diagnosis | None:
+        """The diagnosis to act on first, or None when nothing was found."""
+        return self.diagnoses[0] if self.diagnoses else None
+
+    @property
+    def consequences(self) -> tuple[Diagnosis, ...]:
+        """The other diagnoses: they may vanish once the primary one is mended."""
+        return self.diagnoses[1:]
+
+    def to_json(self) -> dict[str, Any]:
+        """The findings as they are stored."""
+        return {
+            "diagnoses": [diagnosis.to_json() for diagnosis in self.diagnoses],
+            "silent": list(self.silent),
+            "failed": dict(self.failed),
+        }
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> "Findings":
+        """The findings that `to_json` wrote."""
+        return cls(
+            diagnoses=tuple(Diagnosis.from_json(entry) for entry in stored["diagnoses"]),
+            silent=tuple(stored["silent"]),
+            failed=dict(stored["failed"]),
+        )
+
+
+def diagnose(evidence: Evidence, detectors: Mapping[str, Detector]) -> Findings:
+    """Ask every detector and order what they say by kind of cause, then by confidence.
+
+    Ties keep the order of ids. A detector that raises, or answers something else than a
+    Diagnosis or None, is recorded in `failed` and hides nothing that others found.
+    """
+    diagnoses, silent, failed = [], [], {}
+    for name, detect in detectors.items():
+        try:
+            said: object = detect(evidence)
+        except Exception as error:  # a third party's detector may raise anything
+            failed[name] = f"{type(error).__name__}: {error}"
+            continue
+        if isinstance(said, Diagnosis):
+            diagnoses.append(said)
+        elif said is None:
+            silent.append(name)
+        else:
+            failed[name] = f"TypeError: returned {type(said).__name__}, wanted Diagnosis or None"
+    diagnoses.sort(key=lambda found: (found.cause, -found.confidence, found.id))
+    return Findings(diagnoses=tuple(diagnoses), silent=tuple(silent), failed=failed)
+
+
+def by_worth(recommendations: Iterable[Recommendation]) -> tuple[Recommendation, ...]:
+    """Most impact first, then least effort, then least risk; ties keep their order."""
+    return tuple(
+        sorted(
+            recommendations,
+            key=lambda entry: (
+                -LEVELS.index(entry.impact),
+                LEVELS.index(entry.effort),
+                LEVELS.index(entry.risk),
+            ),
+        )
+    )
+
+
+def text(findings: Findings, config: Mapping[str, Any]) -> str:
+    """The findings for the terminal, plain text, 4 to 10 lines with a diagnosis.
+
+    `config` is the resolved configuration of the run: it gives the old values of the changes and
+    the metric's name.
+    """
+    lines = []
+    if findings.primary is None:
+        lines.append(f"diagnosis: none; {_counted(findings.silent)} saw nothing")
+    else:
+        lines += _primary_lines(findings.primary, config)
+    shown = SHOWN_CONSEQUENCES - bool(findings.failed)
+    lines += [
+        _cut(f"  also: {found.id} (confidence {found.confidence:.2f}): {found.summary}")
+        for found in findings.consequences[:shown]
+    ]
+    if rest := findings.consequences[shown:]:
+        lines[-1] += f" (and {len(rest)} more)"
+    if findings.failed:
+        failures = "; ".join(f"{name}: {why}" for name, why in findings.failed.items())
+        lines.append(_cut(f"  could not look: {failures}"))
+    return "\n".join(lines)
+
+
+def _primary_lines(found: Diagnosis, config: Mapping[str, Any]) -> list[str]:
+    lines = [f"diagnosis: {found.id} (confidence {found.confidence:.2f})", f"  {found.summary}"]
+    if found.where:
+        lines.append(f"  where: {found.where}")
+    if found.symptoms:
+        shown = (
+            f"{entry.what} {_value(entry.measured)}{entry.unit and ' ' + entry.unit}"
+            f" (limit {_value(entry.limit)})"
+            for entry in found.symptoms
+        )
+        lines.append(f"  measured: {'; '.join(shown)}")
+    if found.details:
+        lines.append(f"  seen: {'; '.join(found.details)}")
+    changes = found.recommendations[:SHOWN_CHANGES]
+    lines += [f"  change: {change_text(entry, config)}" for entry in changes]
+    return [
+        *(_cut(line, 2 * LINE_LIMIT) for line in lines),
+        f"  more: pytest-mltrainer explain {found.id}",
+    ]
+
+
+def change_text(entry: Recommendation, config: Mapping[str, Any]) -> str:
+    """One recommendation: old and new value of each key, or the instruction; then its worth.
+
+    `training.learning_rate: 0.1 -> 0.01 (impact high, effort low, risk low; expected accuracy
+    0.90 to 0.95)`.
+    """
+    keys = (
+        f"{key}: {_value(_old_value(config, key))} -> {_value(new)}"
+        for key, new in entry.patch.items()
+    )
+    worth = f"impact {entry.impact}, effort {entry.effort}, risk {entry.risk}"
+    if entry.predicted is not None:
+        low, high = entry.predicted
+        worth += f"; expected {_metric_name(config)} {low:.2f} to {high:.2f}"
+    return f"{', '.join(keys) or entry.instruction} ({worth})"
+
+
+def _old_value(config: Mapping[str, Any], key: str) -> object:
+    found: object = config
+    for part in key.split("."):
+        found = found.get(part) if isinstance(found, Mapping) else None
+    return found
+
+
+def _metric_name(config: Mapping[str, Any]) -> str:
+    name = _old_value(config, "objective.metric")
+    return name if isinstance(name, str) else "metric"
+
+
+def _value(value: object) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {_value(entry)}" for key, entry in value.items()) + "}"
+    return str(value)
+
+
+def _counted(names: tuple[str, ...]) -> str:
+    return f"{len(names)} diagnostic{'' if len(names) == 1 else 's'}"
+
+
+def _cut(line: str, limit: int = LINE_LIMIT) -> str:
+    flat = " ".join(line.splitlines())
+    return flat if len(flat) <= limit else f"{flat[: limit - 3]}..."

@@ -1,0 +1,66 @@
+"""The steps that a phase's work is made of, and which inputs make each of them stale.
+
+Only what is stale is redone. A step also goes stale with the steps that it `needs`; the steps of
+other phases count by the digests of the artifacts that it uses (`upstream`).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+NUMERICS_VERSION = 1
+"""Raised when a change of ours changes trained numbers, the only one that causes retraining."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One step, and the configuration, code, data, numerics and artifacts it is made of."""
+
+    name: str
+    config: tuple[str, ...] = ()
+    code: bool = True
+    data: bool = True
+    numerics: bool = False
+    upstream: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+
+
+_TRAINING = ("seed", "device", "threads", "objective", "training", "model", "data")
+
+STEPS: dict[str, tuple[Step, ...]] = {
+    "planning": (
+        Step(name="data", config=("seed", "data")),
+        Step(
+            name="rehearse",
+            config=(*_TRAINING, "limits.probe_steps"),
+            numerics=True,
+            needs=("data",),
+        ),
+        Step(
+            name="record",
+            config=(*_TRAINING, "phases", "export"),
+            needs=("data", "rehearse"),
+        ),
+    ),
+    "baseline": (
+        Step(name="train", config=_TRAINING, numerics=True, upstream=("planning/splits.json",)),
+        Step(name="evaluate", config=("objective",), needs=("train",)),
+        Step(name="diagnose", config=("objective",), needs=("train", "evaluate")),
+        Step(name="documents", config=("objective",), needs=("train", "evaluate", "diagnose")),
+    ),
+    "finalization": (
+        Step(name="train", config=_TRAINING, numerics=True, upstream=("planning/splits.json",)),
+        Step(name="evaluate", config=("objective",), needs=("train",)),
+        Step(name="export", config=("export",), needs=("train",)),
+        Step(name="documents", config=("objective",), needs=("train", "evaluate", "export")),
+    ),
+}
+"""Phases that this version can do, in their order on the fast path."""
+
+
+def with_dependents(phase: str, stale: Iterable[str]) -> tuple[str, ...]:
+    """The stale steps and every step of the phase that needs one of them, in order."""
+    redo: set[str] = set(stale)
+    for step in STEPS[phase]:
+        if redo.intersection(step.needs):
+            redo.add(step.name)
+    return tuple(step.name for step in STEPS[phase] if step.name in redo)

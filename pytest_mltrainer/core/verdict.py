@@ -1,0 +1,241 @@
+"""The verdict of a gate, bound to the digests of everything that was judged.
+
+Its identity holds artifacts, objective, limits, check sources, check ids and outcomes; never
+times, hosts or measured values, so that judging the same again changes nothing.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pytest_mltrainer.core import files
+from pytest_mltrainer.core.artifacts import (
+    JUDGEMENTS,
+    SCHEMA,
+    VERDICT,
+    Manifest,
+    PhaseFolder,
+    check_schema,
+)
+from pytest_mltrainer.core.digests import digest_value
+from pytest_mltrainer.core.errors import StorageError
+
+STATEMENT = "https://in-toto.io/Statement/v1"
+PREDICATE = "https://in-toto.io/attestation/test-result/v0.1"
+
+CheckOutcome = Literal["pass", "fail", "cannot judge", "not applicable"]
+GateOutcome = Literal["PASS", "FAIL", "INCOMPLETE", "BLOCKED"]
+
+_SEVERITY: dict[str, int] = {"pass": 0, "not applicable": 1, "cannot judge": 2, "fail": 3}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckResult:
+    """How one check ended, with everything that it judged."""
+
+    id: str
+    outcome: CheckOutcome
+    reason: str = ""
+    duration_s: float = 0.0
+    judgements: Sequence[Mapping[str, Any]] = ()
+    notes: Sequence[str] = ()
+    guidance: str = ""
+
+
+def worst(results: Sequence[CheckResult]) -> CheckResult:
+    """Of several results of one check (reruns, subtests) the one that counts."""
+    return max(results, key=lambda result: _SEVERITY[result.outcome])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Basis:
+    """Digests of what a gate judges and by what."""
+
+    artifacts: Mapping[str, str]
+    objective: str
+    limits: str
+    check_sources: str
+    required: tuple[str, ...]
+
+    def differences(self, other: "Basis") -> list[str]:
+        """What changed from `self` to `other`, in words; empty when a verdict still holds."""
+        changed = [
+            f"artifact {name} changed"
+            for name in sorted({*self.artifacts, *other.artifacts})
+            if self.artifacts.get(name) != other.artifacts.get(name)
+        ]
+        if self.objective != other.objective:
+            changed.append("the objective changed")
+        if self.limits != other.limits:
+            changed.append("limits or budgets changed")
+        if self.check_sources != other.check_sources:
+            changed.append("the source of a check changed")
+        changed += [f"check {name} is new" for name in other.required if name not in self.required]
+        changed += [f"check {name} is gone" for name in self.required if name not in other.required]
+        return changed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """PASS, FAIL or INCOMPLETE of one gate, over `basis`."""
+
+    phase: str
+    outcome: GateOutcome
+    basis: Basis
+    checks: Mapping[str, CheckOutcome]
+    previous: str = ""
+    upstream: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def identity(self) -> str:
+        """sha256 over everything that makes this verdict another one."""
+        return digest_value(
+            {
+                "phase": self.phase,
+                "outcome": self.outcome,
+                "artifacts": dict(self.basis.artifacts),
+                "objective": self.basis.objective,
+                "limits": self.basis.limits,
+                "check_sources": self.basis.check_sources,
+                "required": list(self.basis.required),
+                "checks": dict(self.checks),
+            }
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The verdict as an in-toto Statement with a test-result predicate."""
+        by_outcome: dict[str, list[str]] = {name: [] for name in _SEVERITY}
+        for name, outcome in sorted(self.checks.items()):
+            by_outcome[outcome].append(name)
+        return {
+            "_type": STATEMENT,
+            "schema": SCHEMA,
+            "subject": [
+                {"name": f"{self.phase}/{name}", "digest": {"sha256": digest}}
+                for name, digest in sorted(self.basis.artifacts.items())
+            ],
+            "predicateType": PREDICATE,
+            "predicate": {
+                "result": "PASSED" if self.outcome == "PASS" else "FAILED",
+                "configuration": [
+                    {"name": "objective", "digest": {"sha256": self.basis.objective}},
+                    {"name": "limits", "digest": {"sha256": self.basis.limits}},
+                    {"name": "check sources", "digest": {"sha256": self.basis.check_sources}},
+                ],
+                "passedTests": by_outcome["pass"],
+                "warnedTests": by_outcome["not applicable"],
+                "failedTests": by_outcome["fail"] + by_outcome["cannot judge"],
+                "phase": self.phase,
+                "outcome": self.outcome,
+                "required": list(self.basis.required),
+                "checks": dict(self.checks),
+                "identity": self.identity,
+                "previous": self.previous,
+                "upstream": dict(self.upstream),
+            },
+        }
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any], phase: str, path: Path) -> "Verdict":
+        """The verdict that `to_json` wrote. Raises StorageError when forged or damaged."""
+        check_schema(stored, path)
+        try:
+            predicate = stored["predicate"]
+            configuration = {
+                entry["name"]: entry["digest"]["sha256"] for entry in predicate["configuration"]
+            }
+            verdict = cls(
+                phase=predicate["phase"],
+                outcome=predicate["outcome"],
+                basis=Basis(
+                    artifacts={
+                        entry["name"].removeprefix(f"{phase}/"): entry["digest"]["sha256"]
+                        for entry in stored["subject"]
+                    },
+                    objective=configuration["objective"],
+                    limits=configuration["limits"],
+                    check_sources=configuration["check sources"],
+                    required=tuple(predicate["required"]),
+                ),
+                checks=predicate["checks"],
+                previous=predicate["previous"],
+                upstream=predicate["upstream"],
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise StorageError(
+                f"{path}: not a verdict ({error!r}); judge the gate again"
+            ) from error
+        if verdict.phase != phase or verdict.identity != predicate.get("identity"):
+            raise StorageError(f"{path}: it was edited after it was written; judge the gate again")
+        return verdict
+
+
+def outcome_of(results: Mapping[str, CheckResult], required: Sequence[str]) -> GateOutcome:
+    """PASS only if every required check passed or is not applicable; a failure outweighs a gap."""
+    if any(result.outcome in ("fail", "cannot judge") for result in results.values()):
+        return "FAIL"
+    if any(name not in results for name in required):
+        return "INCOMPLETE"
+    return "PASS"
+
+
+def load_verdict(folder: PhaseFolder) -> Verdict | None:
+    """The stored verdict; None when there is none. Raises StorageError when damaged."""
+    path = folder.path / VERDICT
+    if not path.exists():
+        return None
+    return Verdict.from_json(files.read_json(path), folder.phase, path)
+
+
+def store_verdict(
+    folder: PhaseFolder, verdict: Verdict, results: Mapping[str, CheckResult], when: str
+) -> bool:
+    """Append the judgement to the ledger and write the verdict if its identity is new.
+
+    Returns whether `verdict.json` was written: an unchanged identity leaves its bytes alone.
+    """
+    files.append_json(
+        folder.path / JUDGEMENTS,
+        {
+            "when": when,
+            "identity": verdict.identity,
+            "outcome": verdict.outcome,
+            "checks": {
+                name: {
+                    "outcome": result.outcome,
+                    "reason": result.reason,
+                    "judgements": list(result.judgements),
+                }
+                for name, result in sorted(results.items())
+            },
+        },
+    )
+    path = folder.path / VERDICT
+    if path.exists():
+        try:
+            if files.read_json(path).get("predicate", {}).get("identity") == verdict.identity:
+                return False
+        except StorageError:
+            pass
+    files.write_json(path, verdict.to_json())
+    return True
+
+
+def last_identity(folder: PhaseFolder) -> str:
+    """The identity of the judgement before, from the ledger; empty when there was none."""
+    lines = files.read_ledger(folder.path / JUDGEMENTS)
+    return str(lines[-1]["identity"]) if lines else ""
+
+
+def basis_of(
+    manifest: Manifest, *, objective: object, limits: object, sources: str, required: Sequence[str]
+) -> Basis:
+    """The basis of a gate over the artifacts of `manifest`."""
+    return Basis(
+        artifacts=manifest.artifacts,
+        objective=digest_value(objective),
+        limits=digest_value(limits),
+        check_sources=sources,
+        required=tuple(required),
+    )

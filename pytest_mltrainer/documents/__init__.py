@@ -1,0 +1,1 @@
+"""Markdown from measured values, comparison of the numbers in it, and plots."""

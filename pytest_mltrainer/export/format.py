@@ -1,0 +1,70 @@
+"""What an export format is, and how formats are found by name."""
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import nn
+
+from pytest_mltrainer.core.errors import UserError, did_you_mean
+from pytest_mltrainer.training.task import Task
+
+Array = np.ndarray[Any, Any]
+
+
+class ExportError(UserError):
+    """A model cannot be exported; the text names the format and the exporter's reason."""
+
+
+class Exported(Protocol):
+    """An exported model, loaded from its file."""
+
+    def __call__(self, inputs: Any) -> Array:
+        """Outputs for a batch."""
+        ...
+
+
+class Exporter(Protocol):
+    """One format: one module, with an instance named `EXPORTER`."""
+
+    file_name: str
+
+    def export(self, task: Task, model: nn.Module, inputs: Any, path: Path) -> None:
+        """Write the model, in evaluation mode, with a dynamic batch. Raises ExportError."""
+        ...
+
+    def load(self, path: Path) -> Exported:
+        """Load the file in a fresh session. Raises StorageError when it cannot be loaded."""
+        ...
+
+
+class PredictModule(nn.Module):
+    """`task.predict` as a module of its own, so that what is exported is what is evaluated."""
+
+    def __init__(self, task: Task, model: nn.Module) -> None:
+        """`model` must be in evaluation mode."""
+        super().__init__()
+        self.task = task
+        self.model = model
+
+    def forward(self, inputs: Any) -> torch.Tensor:
+        """Outputs for a batch of inputs."""
+        return self.task.predict(self.model, inputs)
+
+
+def exporters(offered: dict[str, Exporter]) -> dict[str, Exporter]:
+    """The built-in formats and those that plugins offer."""
+    from pytest_mltrainer.export import onnx
+
+    return {"onnx": onnx.EXPORTER, **offered}
+
+
+def exporter_named(name: str, known: dict[str, Exporter]) -> Exporter:
+    """The exporter of a format. Raises UserError that lists what there is."""
+    if name not in known:
+        raise UserError(
+            f"training_config.yaml export.formats: no exporter '{name}'; there are "
+            f"{', '.join(sorted(known))}.{did_you_mean(name, known)}"
+        )
+    return known[name]

@@ -1,0 +1,37 @@
+"""The exports of a final model as a gate reads them: from their files, each loaded anew."""
+
+from pathlib import Path
+
+from pytest_mltrainer.core.errors import StorageError
+from pytest_mltrainer.export.format import Exported, exporter_named, exporters
+from pytest_mltrainer.training.run import TrainingRun
+
+FOLDER = "final_model"
+"""The folder of the final model among the artifacts of finalization."""
+
+
+class ExportedModel:
+    """Every format that the configuration asks for."""
+
+    def __init__(self, run: TrainingRun) -> None:
+        """Nothing is loaded yet."""
+        self._run = run
+        self.formats = run.config.export.formats
+
+    @property
+    def error(self) -> str | None:
+        """Why the model could not be exported, or None."""
+        name = "export_error.json"
+        return str(self._run.json(name)["error"]) if self._run.has(name) else None
+
+    def path(self, name: str) -> Path:
+        """The file of a format."""
+        exporter = exporter_named(name, exporters({}))
+        path = self._run.folder.artifact(f"{FOLDER}/{exporter.file_name}")
+        if not path.is_file():
+            raise StorageError(f"{path}: the export is missing")
+        return path
+
+    def load(self, name: str) -> Exported:
+        """The export of a format, in a fresh session."""
+        return exporter_named(name, exporters({})).load(self.path(name))

@@ -1,0 +1,1 @@
+"""The folder of a finished model."""

@@ -1,0 +1,100 @@
+"""JUnit XML: pytest writes it, we regroup our test cases into one suite a gate."""
+
+import xml.etree.ElementTree as ET
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_mltrainer.core import files
+
+if TYPE_CHECKING:
+    from pytest_mltrainer.pipeline_run import PipelineRun
+
+CANNOT_JUDGE = "cannot judge:"
+
+
+def regroup(path: Path, pipeline: "PipelineRun") -> None:
+    """Move the test cases of each gate into `<testsuite name="gate:PHASE">` with right counts."""
+    root = ET.parse(path).getroot()
+    original = root if root.tag == "testsuite" else root.find("testsuite")
+    if original is None:
+        return
+    suites = ET.Element("testsuites", root.attrib if root.tag == "testsuites" else {})
+    cases = list(original.iter("testcase"))
+    user_ids = {
+        identity: phase for phase, checks in pipeline.user_checks.items() for identity in checks
+    }
+    for phase in pipeline.phases:
+        ours = [case for case in cases if _phase_of(case, user_ids) == phase]
+        suites.append(_suite(phase, ours, original, pipeline))
+    rest = [case for case in cases if _phase_of(case, user_ids) is None]
+    if rest:
+        suites.append(_counted("pytest", rest, original))
+    files.write_bytes(path, ET.tostring(suites, encoding="utf-8", xml_declaration=True))
+
+
+def _suite(
+    phase: str, cases: list[ET.Element], original: ET.Element, pipeline: "PipelineRun"
+) -> ET.Element:
+    for case in cases:
+        _error_where_not_judged(case)
+    suite = _counted(f"gate:{phase}", cases, original)
+    summary = pipeline.summaries.get(phase)
+    facts = {"outcome": summary.outcome if summary else "not reached"}
+    if summary and summary.note:
+        facts["note"] = summary.note
+    if summary and summary.identity:
+        facts["verdict"] = summary.identity
+    decision = pipeline.decision
+    if phase == "baseline" and decision:
+        facts |= {"decision": decision["status"], "next": decision["next"]}
+        facts["reason"] = decision["reason"]
+    properties = ET.Element("properties")
+    for name, value in facts.items():
+        ET.SubElement(properties, "property", name=f"mltrainer.{name}", value=printable(value))
+    suite.insert(0, properties)
+    return suite
+
+
+def _counted(name: str, cases: Iterable[ET.Element], original: ET.Element) -> ET.Element:
+    suite = ET.Element("testsuite", name=name)
+    every = list(cases)
+    for key in ("timestamp", "hostname"):
+        if key in original.attrib:
+            suite.set(key, original.attrib[key])
+    suite.set("tests", str(len(every)))
+    for tag, key in (("failure", "failures"), ("error", "errors"), ("skipped", "skipped")):
+        suite.set(key, str(sum(case.find(tag) is not None for case in every)))
+    suite.set("time", f"{sum(float(case.get('time', 0)) for case in every):.3f}")
+    suite.extend(every)
+    return suite
+
+
+def _error_where_not_judged(case: ET.Element) -> None:
+    """What could not be judged is an error, not a failure of the model."""
+    failure = case.find("failure")
+    if failure is None:
+        return
+    if CANNOT_JUDGE in (failure.text or "")[:400] or CANNOT_JUDGE in failure.get("message", ""):
+        failure.tag = "error"
+
+
+def _phase_of(case: ET.Element, user_ids: dict[str, str]) -> str | None:
+    classname, name = case.get("classname", ""), case.get("name", "")
+    for prefix in ("pytest_mltrainer.gates.", "pytest_mltrainer.phases."):
+        if classname.startswith(prefix):
+            return classname.removeprefix(prefix).partition(".")[0]
+    for identity, phase in user_ids.items():
+        path, _, inside = identity.partition("::")
+        dotted = path.removesuffix(".py").replace("/", ".")
+        *classes, function = inside.split("::")
+        if (classname, name) == (".".join([dotted, *classes]), function):
+            return phase
+    return None
+
+
+def printable(text: str) -> str:
+    """The text without what XML cannot hold."""
+    return "".join(
+        character if character.isprintable() or character in "\n\t" else "?" for character in text
+    )

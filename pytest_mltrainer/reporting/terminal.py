@@ -1,0 +1,134 @@
+"""What the terminal shows of a pipeline: the plan, a line an epoch, and the summary."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pytest_mltrainer.core.measurement import number
+from pytest_mltrainer.core.pipeline import Planned
+from pytest_mltrainer.core.work import WorkEvent
+
+if TYPE_CHECKING:
+    from pytest_mltrainer.pipeline_run import GateSummary, PipelineRun
+
+Line = tuple[str, dict[str, Any]]
+
+_COLOURS = {"PASS": "green", "FAIL": "red", "INCOMPLETE": "yellow", "BLOCKED": "yellow"}
+LIMIT_LINE = 160
+
+
+def progress_line(phase: str, event: WorkEvent) -> str:
+    """One line for an event of a worker; empty for an event that needs none."""
+    values = event.values
+    if event.kind == "epoch":
+        best = " *" if values["is_best"] else ""
+        width = len(str(values["epochs"]))
+        losses = f"loss {_short(values['train_loss'])} / {_short(values['validation_loss'])}"
+        return (
+            f"  {phase} epoch {values['epoch']:>{width}}/{values['epochs']}  {losses}  "
+            f"{values['metric']} {_short(values['value'])}{best}  {values['duration_s']:.1f} s"
+        )
+    if event.kind == "step":
+        return f"  {phase}: {values['step']}"
+    if event.kind == "note":
+        return f"  {phase}: {values['text']}"
+    return ""
+
+
+def plan_lines(plan: Sequence[Planned]) -> list[str]:
+    """One line a phase: what will be done, why, and how long it took the last time."""
+    lines = []
+    for entry in plan:
+        words = {"run": f"run {', '.join(entry.steps)}", "judge": "judge"}.get(
+            entry.action, entry.action
+        )
+        time = f", about {_duration(entry.estimated_s)}" if entry.estimated_s else ""
+        lines.append(_cut(f"mltrainer: {entry.phase:<12} {words}{time} ({entry.reason})"))
+    return lines
+
+
+def summary_lines(pipeline: "PipelineRun") -> Iterator[Line]:
+    """The gates, one line for each check that did not pass, the decision, and what comes next."""
+    for phase in pipeline.phases:
+        summary = pipeline.summaries.get(phase)
+        if summary is None:
+            yield f"{phase:<13}not reached", {"yellow": True}
+            continue
+        yield _gate_line(summary), {_COLOURS[summary.outcome]: True}
+        yield from _check_lines(summary)
+    decision = pipeline.decision
+    if decision:
+        yield f"decision: the baseline is {decision['status']} ({decision['reason']})", {}
+        yield from _diagnosis_line(pipeline)
+    yield f"next: {_next(pipeline)}", {"bold": True}
+
+
+def _gate_line(summary: "GateSummary") -> str:
+    counts = Counter(result.outcome for result in summary.results)
+    parts = [f"{counts[name]} {word}" for name, word in _WORDS.items() if counts[name]]
+    if summary.missing:
+        parts.append(f"{len(summary.missing)} not run")
+    details = ", ".join(parts) or summary.note
+    identity = f"  verdict {summary.identity[:12]}" if summary.identity else ""
+    return _cut(f"{summary.phase:<13}{summary.outcome:<11}{details}{identity}")
+
+
+_WORDS = {
+    "pass": "passed",
+    "fail": "failed",
+    "cannot judge": "cannot be judged",
+    "not applicable": "not applicable",
+}
+
+
+def _check_lines(summary: "GateSummary") -> Iterator[Line]:
+    for result in summary.results:
+        if result.outcome in ("fail", "cannot judge"):
+            reason = result.reason.strip().partition("\n")[0]
+            yield _cut(f"  {result.outcome:<13}{result.id}: {reason}"), {"red": True}
+            first = result.guidance.strip().partition("\n")[0]
+            if first:
+                yield _cut(f"    {first}"), {}
+
+
+def _diagnosis_line(pipeline: "PipelineRun") -> Iterator[Line]:
+    run = pipeline.training_run("baseline")
+    if run.has("diagnoses.json"):
+        for found in run.json("diagnoses.json")["diagnoses"][:1]:
+            yield _cut(f"diagnosis: {found['id']}: {found['summary']}"), {}
+            yield f"  more: pytest-mltrainer explain {found['id']}", {}
+
+
+def _next(pipeline: "PipelineRun") -> str:
+    for phase in pipeline.phases:
+        summary = pipeline.summaries.get(phase)
+        if summary is None or summary.outcome == "INCOMPLETE":
+            return f"run the whole gate: pytest --phase={phase}"
+        if summary.outcome == "FAIL":
+            return f"mend what failed in {phase}, then pytest --phase={pipeline.target}"
+        if summary.outcome == "BLOCKED":
+            return _cut(f"{phase} is blocked: {summary.note}")
+    decision = pipeline.decision
+    if pipeline.target == "planning":
+        return "pytest --phase=baseline"
+    if pipeline.target == "baseline" and decision:
+        if decision["next"] == "finalization":
+            return "pytest --phase=finalization"
+        return (
+            "the target is not met: follow the diagnosis, change the configuration, then "
+            "pytest --phase=baseline"
+        )
+    return f"the model is in {pipeline.project.run_folder.name}/finalization/final_model"
+
+
+def _short(value: str) -> str:
+    return number(float(value))
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def _cut(line: str) -> str:
+    line = "".join(character if character.isprintable() else " " for character in line)
+    return line if len(line) <= LIMIT_LINE else f"{line[: LIMIT_LINE - 3]}..."

@@ -1,0 +1,1 @@
+"""The task, its session, the loop, and everything that is recorded while it runs."""

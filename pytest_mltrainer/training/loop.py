@@ -1,0 +1,21 @@
+"""The built-in training loop."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pytest_mltrainer.training.session import TrainingSession
+
+
+def fit(session: "TrainingSession") -> None:
+    """Train `session.model` until its epochs are done or early stopping ends it.
+
+    The session fixes the seeds of each epoch, moves batches to the device, clips, schedules,
+    records and saves; an update sums over `training.accumulate` batches.
+    """
+    for epoch in session.epochs():
+        for number, (inputs, targets) in enumerate(session.batches()):
+            loss = session.loss(inputs, targets) / session.accumulated(number)
+            loss.backward()
+            if session.is_update(number):
+                session.update()
+        session.finish_epoch(epoch)

@@ -1,0 +1,171 @@
+"""Watches any training loop through torch's own hooks, without the loop's knowledge.
+
+The loss is taken from the root of `backward`, the rest around `optimizer.step`. Values stay on
+the device and are fetched in blocks; on the CPU, where looking is free, each step is checked
+before it can spoil the weights.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import nn
+from torch.optim.optimizer import (
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
+
+from pytest_mltrainer.training.telemetry import BLOCK_STEPS, STEP
+
+Rows = Callable[["np.ndarray[Any, Any]"], None]
+
+
+class NonFiniteTraining(Exception):
+    """A loss or a gradient is not finite; raised before the update that would have used it."""
+
+    def __init__(self, what: str, step: int, loss: float, gradient_norm: float) -> None:
+        """`what` is `loss` or `gradient`; `step` counts updates from 0."""
+        super().__init__(f"{what} is not finite at step {step}")
+        self.what = what
+        self.step = step
+        self.loss = loss
+        self.gradient_norm = gradient_norm
+
+
+class StepsDone(Exception):
+    """The steps that a rehearsal is allowed are done."""
+
+
+class Observer:
+    """Records every update of the optimizers that train `model`."""
+
+    def __init__(self, model: nn.Module, write: Rows, *, first_step: int = 0) -> None:
+        """`write` takes blocks of step records; `first_step` is the number of the next update."""
+        self.step = first_step
+        self.epoch = 0
+        self.wait_s = 0.0
+        self.last_loss = math.nan
+        self.limit_steps: int | None = None
+        self.on_step: Callable[[int], None] | None = None
+        self._write = write
+        self._parameters = {id(parameter) for parameter in model.parameters()}
+        self._on_cpu = next(model.parameters()).device.type == "cpu"
+        self._losses: list[torch.Tensor] = []
+        self._clipped_norm: torch.Tensor | None = None
+        self._block: list[tuple[int, int, torch.Tensor, torch.Tensor, float, float, float]] = []
+        self._current: tuple[torch.Tensor, torch.Tensor, float] | None = None
+        self._since = time.perf_counter()
+        self._handles: list[Any] = []
+        self._backward = torch.autograd.backward
+
+    def __enter__(self) -> Self:
+        """Attach to torch."""
+        self._handles = [
+            register_optimizer_step_pre_hook(self._before_step),
+            register_optimizer_step_post_hook(self._after_step),
+        ]
+        torch.autograd.backward = self._observed_backward
+        self._since = time.perf_counter()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Detach and write what is left."""
+        torch.autograd.backward = self._backward
+        for handle in self._handles:
+            handle.remove()
+        self.flush()
+
+    def clipped(self, total_norm: torch.Tensor) -> None:
+        """Reuse the gradient norm that clipping has computed already."""
+        self._clipped_norm = total_norm.detach()
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Time spent in here counts as waiting for data."""
+        start = time.perf_counter()
+        yield
+        self.wait_s += time.perf_counter() - start
+
+    def flush(self) -> None:
+        """Fetch the block from the device and write it."""
+        if not self._block:
+            return
+        rows = np.empty(len(self._block), STEP)
+        steps, epochs, losses, norms, rates, durations, waits = zip(*self._block, strict=True)
+        rows["step"], rows["epoch"], rows["learning_rate"] = steps, epochs, rates
+        rows["step_s"], rows["wait_s"] = durations, waits
+        values = torch.stack([*losses, *norms]).double().cpu().numpy()
+        rows["loss"], rows["gradient_norm"] = values[: len(rows)], values[len(rows) :]
+        self._block.clear()
+        self._write(rows)
+        if not self._on_cpu:
+            self._check_block(rows)
+
+    def _observed_backward(self, tensors: Any, *args: Any, **options: Any) -> None:
+        root = tensors if isinstance(tensors, torch.Tensor) else tensors[0]
+        self._losses.append(root.detach())
+        self._backward(tensors, *args, **options)
+
+    def _before_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        gradients = [
+            parameter.grad
+            for group in optimizer.param_groups
+            for parameter in group["params"]
+            if parameter.grad is not None and id(parameter) in self._parameters
+        ]
+        if not gradients:
+            return
+        if self.limit_steps is not None and self.step >= self.limit_steps:
+            raise StepsDone
+        norm = self._clipped_norm
+        if norm is None:
+            # Finiteness shows in the norm: looking at every gradient element costs 25 % of a step.
+            norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+        self._clipped_norm = None
+        # An accumulated loss is the sum of its parts: each part was divided by their number.
+        loss = torch.stack(self._losses).sum() if self._losses else norm.new_tensor(math.nan)
+        if self._on_cpu:
+            self._check(self.step, loss.item(), norm.item(), bool(self._losses))
+        self._losses.clear()
+        self._current = (loss.float(), norm.float(), float(optimizer.param_groups[0]["lr"]))
+
+    def _after_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        if self._current is None:
+            return
+        now = time.perf_counter()
+        duration, self._since = now - self._since, now
+        loss, norm, rate = self._current
+        self._block.append((self.step, self.epoch, loss, norm, rate, duration, self.wait_s))
+        self._current, self.wait_s = None, 0.0
+        self.step += 1
+        if self.on_step is not None:
+            self.last_loss = float(loss)
+            self.on_step(self.step - 1)
+        if len(self._block) >= BLOCK_STEPS:
+            self.flush()
+
+    def restart_clock(self) -> None:
+        """Leave out of the next step's time what was done since the last one (validation)."""
+        self._since = time.perf_counter()
+
+    def _check(self, step: int, loss: float, norm: float, has_loss: bool) -> None:
+        if has_loss and not math.isfinite(loss):
+            raise NonFiniteTraining("loss", step, loss, norm)
+        if not math.isfinite(norm):
+            raise NonFiniteTraining("gradient", step, loss, norm)
+
+    def _check_block(self, rows: "np.ndarray[Any, Any]") -> None:
+        bad = np.flatnonzero(~(np.isfinite(rows["loss"]) & np.isfinite(rows["gradient_norm"])))
+        if bad.size:
+            row = rows[bad[0]]
+            self._check(int(row["step"]), float(row["loss"]), float(row["gradient_norm"]), True)

@@ -1,0 +1,121 @@
+"""Finds where a training turned non-finite: the batch once more, with every module watched."""
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from pytest_mltrainer.training.observer import NonFiniteTraining
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from pytest_mltrainer.training.session import TrainingSession
+
+LIMIT_SHOWN_IDS = 64
+
+
+def describe_fault(
+    session: "TrainingSession", error: NonFiniteTraining, rows: "np.ndarray[Any, Any]"
+) -> dict[str, Any]:
+    """Step, batch, module and direction of the first non-finite value, and what came before.
+
+    The weights are those before the update that would have used it, so the replay meets it again.
+    """
+    inputs, targets = session.batch
+    module, kind, direction = first_non_finite(session, inputs, targets)
+    last = rows[rows["step"] < error.step]
+    finite = {
+        "loss": float(last["loss"][-1]) if last.size else None,
+        "gradient_norm": float(last["gradient_norm"][-1]) if last.size else None,
+    }
+    tensors = list(_tensors(inputs))
+    return {
+        "step": error.step,
+        "epoch": session.observer.epoch,
+        "what": error.what,
+        "loss": str(error.loss),
+        "gradient_norm": str(error.gradient_norm),
+        "batch_ids": session.batch_indices()[:LIMIT_SHOWN_IDS],
+        "module": module,
+        "module_type": kind,
+        "direction": direction,
+        "learning_rate": float(session.optimizer.param_groups[0]["lr"]),
+        "last_finite": {name: value for name, value in finite.items() if value is not None},
+        "inputs_finite": all(is_finite(tensor) for tensor in tensors),
+        "targets_finite": all(is_finite(tensor) for tensor in _tensors(targets)),
+        "max_abs_input": max((_max_abs(tensor) for tensor in tensors), default=0.0),
+    }
+
+
+def first_non_finite(
+    session: "TrainingSession", inputs: Any, targets: torch.Tensor
+) -> tuple[str, str, str]:
+    """Name, type and direction of the first module whose result is not finite, or three blanks.
+
+    Forward: finite inputs and a non-finite output. Backward: a finite gradient in, not out.
+    """
+    found: list[tuple[str, str, str]] = []
+    names = {module: name or "(model)" for name, module in session.model.named_modules()}
+
+    def forward(module: nn.Module, given: Any, output: Any) -> None:
+        if not found and _all_finite(given) and not _all_finite(output):
+            found.append((names[module], type(module).__name__, "forward"))
+
+    def backward(module: nn.Module, grad_input: Any, grad_output: Any) -> None:
+        if not found and _all_finite(grad_output) and not _all_finite(grad_input):
+            found.append((names[module], type(module).__name__, "backward"))
+
+    handles = []
+    for module in names:
+        handles.append(module.register_forward_hook(forward))
+        if not any(True for _ in module.children()):
+            handles.append(module.register_full_backward_hook(backward))
+    try:
+        session.model.zero_grad()
+        outputs = session.task.predict(session.model, inputs)
+        loss = session.task.loss(outputs, targets, session.config)
+        if not found and not is_finite(loss):
+            found.append(("(loss)", f"{type(session.task).__name__}.loss", "forward"))
+        if not found:
+            loss.backward()
+            found.extend(_spoiled_parameter(session.model))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found[0] if found else ("", "", "")
+
+
+def is_finite(tensor: torch.Tensor) -> bool:
+    """Whether every element is finite; integers always are."""
+    return not tensor.is_floating_point() or bool(torch.isfinite(tensor).all())
+
+
+def _spoiled_parameter(model: nn.Module) -> list[tuple[str, str, str]]:
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None and not is_finite(parameter.grad):
+            owner = name.rpartition(".")[0]
+            return [(owner or "(model)", type(model.get_submodule(owner)).__name__, "backward")]
+    return []
+
+
+def _tensors(value: Any) -> list[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        return [value]
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        return [tensor for part in value for tensor in _tensors(part)]
+    return []
+
+
+def _all_finite(value: Any) -> bool:
+    return all(is_finite(tensor) for tensor in _tensors(value))
+
+
+def _max_abs(tensor: torch.Tensor) -> float:
+    if not tensor.is_floating_point() or not tensor.numel():
+        return 0.0
+    largest = float(torch.nan_to_num(tensor, nan=0.0, posinf=0.0, neginf=0.0).abs().max())
+    return largest if math.isfinite(largest) else 0.0

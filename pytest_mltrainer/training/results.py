@@ -1,0 +1,159 @@
+"""The results documents: pure functions of recomputed values, so a gate can write them anew."""
+
+from collections.abc import Sequence
+
+from pytest_mltrainer.core.decision import Decision
+from pytest_mltrainer.core.measurement import Measurement
+from pytest_mltrainer.core.ranking import Findings
+from pytest_mltrainer.documents.markdown import Document
+from pytest_mltrainer.documents.plots import confusion_plot, learning_curve, residual_plot
+from pytest_mltrainer.evaluation.confusion import (
+    class_recalls,
+    confusion_matrix,
+    named_confusions,
+    residual_quantiles,
+)
+from pytest_mltrainer.evaluation.intervals import measure
+from pytest_mltrainer.evaluation.metrics import METRICS
+from pytest_mltrainer.training.run import SplitEvaluation, TrainingRun
+
+BASELINE_SECTIONS = ("Objective", "Validation", "Training", "Decision", "Diagnosis")
+TEST_SECTIONS = ("Objective", "Test set", "Validation beside test", "Errors")
+
+
+def baseline_results(run: TrainingRun) -> str:
+    """`baseline_results.md` of a baseline."""
+    document = Document("Baseline results")
+    _objective(document, run)
+    document.section("Validation")
+    if run.has("checkpoints/best.pt"):
+        _scores(document, run.evaluation.validation)
+    else:
+        document.paragraph("There is no finite validation result: the run broke before.")
+    _training(document, run)
+    decision = Decision(**run.json("decision.json"))
+    document.section("Decision")
+    document.paragraph(f"The baseline is {decision.status}: {decision.reason}.")
+    document.paragraph(f"Next: {decision.next}.")
+    _diagnosis(document, Findings.from_json(run.json("diagnoses.json")))
+    return document.text()
+
+
+def final_results(run: TrainingRun) -> str:
+    """`test_results.md` of a finalization."""
+    document = Document("Test results")
+    _objective(document, run)
+    document.section("Test set")
+    _scores(document, run.evaluation.test)
+    document.section("Validation beside test")
+    document.table(
+        ["split", "n", run.metric.name],
+        [
+            [part.name, len(part.predictions.targets), part.objective]
+            for part in (run.evaluation.validation, run.evaluation.test)
+        ],
+    )
+    document.section("Errors")
+    _errors(document, run)
+    return document.text()
+
+
+def curves_plot(run: TrainingRun) -> dict[str, bytes]:
+    """The learning curves as SVG, by name."""
+    best = run.best_logged_epoch()
+    target = run.config.objective.target
+    picture = learning_curve(
+        run.telemetry.epochs, run.metric.name, target, -1 if best is None else best
+    )
+    return {"plots/learning_curves.svg": picture}
+
+
+def error_plot(run: TrainingRun) -> dict[str, bytes]:
+    """The confusion matrix of the test set, or its residuals, as SVG by name; else nothing."""
+    predictions = run.evaluation.test.predictions
+    if run.task.kind == "classification":
+        labels = class_labels(predictions.outputs.shape[1])
+        matrix = confusion_matrix(predictions, len(labels))
+        return {"plots/confusion.svg": confusion_plot(matrix, labels)}
+    if run.task.kind == "regression":
+        return {"plots/residuals.svg": residual_plot(predictions)}
+    return {}
+
+
+def class_labels(classes: int) -> Sequence[str]:
+    """The names of classes: their numbers."""
+    return [str(index) for index in range(classes)]
+
+
+def _objective(document: Document, run: TrainingRun) -> None:
+    target = run.config.objective.target
+    document.section("Objective")
+    document.table(
+        ["metric", "better", "target"],
+        [[run.metric.name, "higher" if run.maximize else "lower", target]],
+    )
+
+
+def _scores(document: Document, split: SplitEvaluation) -> None:
+    predictions, trivial = split.predictions, split.trivial
+    rows: list[list[str | float | Measurement | None]] = []
+    for name, score in split.scores.items():
+        known = METRICS.get(name)
+        with_interval = measure(known, predictions) if known else score
+        beside = known.score(trivial.outputs, trivial.targets) if known else None
+        rows.append([name, with_interval, beside])
+    rows.append(["loss", split.loss, None])
+    document.table(["metric", "value", "trivial model"], rows)
+
+
+def _training(document: Document, run: TrainingRun) -> None:
+    telemetry = run.telemetry
+    document.section("Training")
+    facts: list[list[str | float | None]] = [
+        ["epochs done", len(telemetry.epochs)],
+        ["epochs planned", run.config.training.epochs],
+        ["steps", len(telemetry.steps)],
+        ["best epoch", run.best_logged_epoch()],
+    ]
+    document.table(["fact", "value"], facts)
+    document.image("Learning curves", "plots/learning_curves.svg")
+
+
+def _diagnosis(document: Document, findings: Findings) -> None:
+    document.section("Diagnosis")
+    if not findings.diagnoses:
+        document.paragraph("No diagnostic saw anything.")
+    for diagnosis in findings.diagnoses:
+        document.paragraph(f"{diagnosis.id}: {diagnosis.summary}")
+        document.bullets(entry.instruction for entry in diagnosis.recommendations)
+    for name, reason in findings.failed.items():
+        document.paragraph(f"{name} could not run: {reason}")
+
+
+def _errors(document: Document, run: TrainingRun) -> None:
+    predictions = run.evaluation.test.predictions
+    if run.task.kind == "classification":
+        classes = predictions.outputs.shape[1]
+        labels = class_labels(classes)
+        recalls = class_recalls(predictions, classes)
+        document.table(
+            ["class", "recall"], [[labels[index], recall] for index, recall in recalls.items()]
+        )
+        matrix = confusion_matrix(predictions, classes)
+        document.table(
+            ["true", "predicted", "count", "share of the true class"],
+            [
+                [labels[true], labels[predicted], count, share]
+                for true, predicted, count, share in named_confusions(matrix)
+            ],
+        )
+        document.image("Confusion matrix", "plots/confusion.svg")
+    elif run.task.kind == "regression":
+        bins = residual_quantiles(predictions)
+        document.table(
+            ["targets from", "to", "n", "mean residual", "standard deviation"],
+            [[part.low, part.high, part.n, part.mean, part.standard_deviation] for part in bins],
+        )
+        document.image("Residuals", "plots/residuals.svg")
+    else:
+        document.paragraph(f"A task of kind {run.task.kind} has no matrix of errors.")

@@ -1,0 +1,399 @@
+"""The only thing that holds a model, an optimizer and loaders ready to train.
+
+A session is made from fixed seeds and a permit, in this order: seeds, deterministic algorithms,
+data, model, optimizer. There is no other way to get one, so there is nothing to train with before
+its seeds are fixed.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from pytest_mltrainer.core.config import Config
+from pytest_mltrainer.core.errors import UnseededTrainingError, UserError
+from pytest_mltrainer.core.evidence import EpochRecord
+from pytest_mltrainer.core.project import Project
+from pytest_mltrainer.training.batches import (
+    SealedSplits,
+    TrainingLoader,
+    balanced_class_weights,
+    to_device,
+)
+from pytest_mltrainer.training.checkpoints import Checkpoint
+from pytest_mltrainer.training.evaluate import predict_split
+from pytest_mltrainer.training.objective import maximizes, objective_metric
+from pytest_mltrainer.training.observer import NonFiniteTraining, Observer, StepsDone
+from pytest_mltrainer.training.optimizers import make_scheduler
+from pytest_mltrainer.training.permit import Permit
+from pytest_mltrainer.training.replay import describe_fault
+from pytest_mltrainer.training.reproducibility import (
+    FixedSeeds,
+    RngState,
+    choose_device,
+    derive_seed,
+    fix_seeds,
+    make_deterministic,
+)
+from pytest_mltrainer.training.task import Splits, Task
+from pytest_mltrainer.training.telemetry import STEPS_FILE, TelemetryWriter, read_steps
+from pytest_mltrainer.training.tracking import load_data
+
+LIMIT_KEPT_SAMPLES = 16_384
+"""Training outputs kept for the metric of an epoch; the rest of a larger epoch is not scored."""
+
+
+@dataclass(slots=True)
+class Progress:
+    """Counters of early stopping, and the best epoch so far."""
+
+    best_epoch: int = -1
+    best_value: float = math.nan
+    epochs_since_best: int = 0
+    epochs_done: int = 0
+    stopped_early: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """The counters as they stand in a checkpoint."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+class TrainingSession:
+    """Model, optimizer, loaders and splits, with seeds fixed. Use `TrainingSession.open`."""
+
+    def __init__(
+        self,
+        *,
+        seeds: FixedSeeds,
+        permit: Permit,
+        task: Task,
+        config: Config,
+        splits: Splits,
+        output: Path,
+        identity: str = "",
+        report: Callable[[Mapping[str, Any]], None] = lambda values: None,
+    ) -> None:
+        """Raises UnseededTrainingError unless `seeds` and `permit` are real."""
+        if not isinstance(seeds, FixedSeeds) or not isinstance(permit, Permit):
+            raise UnseededTrainingError(
+                "a session is not made by hand: TrainingSession.open fixes every seed and reads "
+                "the planning verdict"
+            )
+        self.task = task
+        self.config = config
+        self.seed = seeds.seed
+        self.device = choose_device(config.device)
+        self.splits = SealedSplits(splits)
+        self.output = output
+        self.identity = identity
+        self.data_files: tuple[str, ...] = ()
+        self.fault: dict[str, Any] | None = None
+        self.progress = Progress()
+        self.metric = objective_metric(config, task)
+        self.maximize = maximizes(config, self.metric)
+        self.model = task.model(config).to(self.device)
+        self.optimizer = task.optimizer(self.model, config)
+        self.loader = TrainingLoader(
+            task,
+            self.splits.train,
+            config,
+            seed=self.seed,
+            pin_memory=self.device.type == "cuda",
+        )
+        updates = -(-len(self.loader) // config.training.accumulate)
+        self.updates_per_epoch = updates
+        self.scheduler = make_scheduler(
+            self.optimizer, config, updates_per_epoch=updates, maximize=self.maximize
+        )
+        self._permit = permit
+        self._report = report
+        self._telemetry = TelemetryWriter(output)
+        self._losses: list[np.ndarray[Any, Any]] = []
+        self._observer = Observer(self.model, self._record)
+        self._observer.limit_steps = permit.limit_steps
+        self._batch: Any = None
+        self._batch_number = 0
+        self._epoch_started = 0.0
+        self._kept: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._first_epoch = 0
+
+    @classmethod
+    def open(
+        cls, project: Project, config: Config, phase: str, task: Task, output: Path, **options: Any
+    ) -> "TrainingSession":
+        """The session of a phase. `config` is the whole configuration of the project.
+
+        Raises UnseededTrainingError unless planning passed for exactly this code, configuration
+        and data.
+        """
+        permit = Permit.from_planning(project, config)
+        return cls._make(permit, config.for_phase(phase), task, output, **options)
+
+    @classmethod
+    def rehearse(cls, config: Config, task: Task, output: Path, *, steps: int) -> "TrainingSession":
+        """A session that planning trains for `steps` updates to see whether they repeat."""
+        return cls._make(Permit.for_rehearsal(steps), config, task, output)
+
+    @classmethod
+    def _make(
+        cls, permit: Permit, config: Config, task: Task, output: Path, **options: Any
+    ) -> "TrainingSession":
+        make_deterministic(
+            threads=config.threads, exceptions=config.training.deterministic_exceptions
+        )
+        seeds = fix_seeds(config.seed)
+        splits, data_files = load_data(task, config)
+        if config.training.class_weights == "balanced" and task.kind == "classification":
+            task.class_weights = balanced_class_weights(splits.train)
+        # The model's weights do not depend on how many numbers reading the data has drawn.
+        fix_seeds(derive_seed(config.seed, "model"))
+        session = cls(
+            seeds=seeds,
+            permit=permit,
+            task=task,
+            config=config,
+            splits=splits,
+            output=output,
+            **options,
+        )
+        session.data_files = data_files
+        return session
+
+    def fit(self) -> None:
+        """Train with the built-in loop."""
+        from pytest_mltrainer.training.loop import fit
+
+        fit(self)
+
+    def run(self) -> None:
+        """Let the task train, observed. A run that turns non-finite ends here, with `fault` set."""
+        with self._observer:
+            try:
+                self.task.train(self)
+            except StepsDone:
+                pass
+            except NonFiniteTraining as error:
+                self.fault = describe_fault(self, error, read_steps(self.output / STEPS_FILE))
+
+    def epochs(self) -> Iterator[int]:
+        """The epochs still to train. Each starts with seeds of its own, from (seed, epoch)."""
+        for epoch in range(self._first_epoch, self.config.training.epochs):
+            if self.progress.stopped_early:
+                return
+            fix_seeds(derive_seed(self.seed, "epoch", epoch))
+            self._observer.epoch = epoch
+            self._observer.restart_clock()
+            self._epoch_started = time.perf_counter()
+            self.model.train()
+            yield epoch
+
+    def batches(self) -> Iterator[tuple[Any, torch.Tensor]]:
+        """The batches of the present epoch, on the device."""
+        with self._observer.waiting():
+            source = self.loader.epoch(self._observer.epoch)
+        for number in range(len(self.loader)):
+            with self._observer.waiting():
+                batch = to_device(next(source), self.device)
+            self._batch, self._batch_number = batch, number
+            yield batch
+
+    def loss(self, inputs: Any, targets: torch.Tensor) -> torch.Tensor:
+        """The task's loss on a batch; its outputs are kept for the epoch's training metric."""
+        outputs = self.task.predict(self.model, inputs)
+        loss = self.task.loss(outputs, targets, self.config)
+        if loss.ndim:
+            raise UserError(
+                f"{type(self.task).__name__}.loss(): found shape {tuple(loss.shape)}, wanted a "
+                "scalar: take the mean"
+            )
+        if len(self._kept) * self.config.training.batch_size < LIMIT_KEPT_SAMPLES:
+            self._kept.append((outputs.detach(), targets))
+        return loss
+
+    def is_update(self, batch: int) -> bool:
+        """Whether the optimizer steps behind this batch (`training.accumulate`)."""
+        return (batch + 1) % self.config.training.accumulate == 0 or batch + 1 == len(self.loader)
+
+    def accumulated(self, batch: int) -> int:
+        """How many batches the update that this batch belongs to sums over."""
+        size = self.config.training.accumulate
+        start = batch - batch % size
+        return min(size, len(self.loader) - start)
+
+    def update(self) -> None:
+        """Clip, step the optimizer, clear the gradients, step the schedule."""
+        limit = self.config.training.clip_norm
+        if limit is not None:
+            norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+            self._observer.clipped(norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        if not isinstance(self.scheduler, ReduceLROnPlateau):
+            self.scheduler.step()
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Evaluation mode without gradients; the generators are as before afterwards."""
+        rng = RngState.capture()
+        self.model.eval()
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            self.model.train()
+            rng.restore()
+
+    def finish_epoch(self, epoch: int) -> None:
+        """Validate, record, keep the best, save, and decide about stopping early."""
+        train = self._training_scores()
+        with self.evaluating():
+            predictions, loss = predict_split(
+                self.task, self.model, self.splits.validation, self.config, self.device
+            )
+        scores = self.task.metrics(predictions.outputs, predictions.targets)
+        validation = {"loss": loss, **as_floats(scores, self.task)}
+        self._judge_progress(epoch, validation)
+        if isinstance(self.scheduler, ReduceLROnPlateau):
+            self.scheduler.step(self.monitored(validation))
+        record = EpochRecord(
+            epoch=epoch,
+            steps=self._observer.step,
+            learning_rate=float(self.optimizer.param_groups[0]["lr"]),
+            duration_s=time.perf_counter() - self._epoch_started,
+            train=train,
+            validation=validation,
+        )
+        self._telemetry.append_epoch(record)
+        self._save(epoch)
+        self._report_epoch(record)
+
+    def monitored(self, validation: Mapping[str, float]) -> float:
+        """The value that selects checkpoints and stops early: the objective's metric."""
+        try:
+            return validation[self.metric.name]
+        except KeyError:
+            raise UserError(
+                f"{type(self.task).__name__}.metrics(): found {', '.join(validation)}, wanted "
+                f"'{self.metric.name}', the objective's metric, among them"
+            ) from None
+
+    def batch_indices(self) -> list[int]:
+        """Which training samples the present batch holds."""
+        return self.loader.order.batches(self._observer.epoch)[self._batch_number]
+
+    @property
+    def batch(self) -> Any:
+        """The present batch, on the device; None before the first."""
+        return self._batch
+
+    @property
+    def observer(self) -> Observer:
+        """What watches this session."""
+        return self._observer
+
+    def resume(self, checkpoint: Checkpoint) -> None:
+        """Go on behind the epoch of `checkpoint`. Raises UserError for another training."""
+        if checkpoint.identity != self.identity:
+            raise UserError("the checkpoint belongs to other code, configuration or data")
+        self.model.load_state_dict(checkpoint.model)
+        self.optimizer.load_state_dict(checkpoint.optimizer)
+        self.scheduler.load_state_dict(checkpoint.scheduler)
+        checkpoint.rng.restore()
+        self.progress = Progress(**checkpoint.progress)
+        self._first_epoch = checkpoint.epoch + 1
+        self._observer.step = checkpoint.step
+        self._telemetry.truncate(steps=checkpoint.step, epochs=self.progress.epochs_done)
+
+    def _training_scores(self) -> dict[str, float]:
+        self._observer.flush()
+        scores: dict[str, float] = {}
+        if self._losses:
+            scores["loss"] = float(np.concatenate(self._losses).mean())
+            self._losses.clear()
+        if self._kept:
+            outputs = torch.cat([kept[0] for kept in self._kept]).float().cpu().numpy()
+            targets = torch.cat([kept[1] for kept in self._kept]).cpu().numpy()
+            scores |= as_floats(self.task.metrics(outputs, targets), self.task)
+            self._kept.clear()
+        return scores
+
+    def _record(self, rows: "np.ndarray[Any, Any]") -> None:
+        self._telemetry.append_steps(rows)
+        self._losses.append(rows["loss"])
+
+    def _judge_progress(self, epoch: int, validation: Mapping[str, float]) -> None:
+        progress, stopping = self.progress, self.config.training.early_stopping
+        value = self.monitored(validation)
+        better = is_better(value, progress.best_value, maximize=self.maximize)
+        margin = stopping.min_delta if stopping else 0.0
+        clearly = better and not abs(value - progress.best_value) < margin
+        if better:
+            progress.best_epoch, progress.best_value = epoch, value
+        progress.epochs_since_best = 0 if clearly else progress.epochs_since_best + 1
+        progress.epochs_done += 1
+        progress.stopped_early = bool(stopping and progress.epochs_since_best >= stopping.patience)
+
+    def _save(self, epoch: int) -> None:
+        checkpoint = Checkpoint(
+            identity=self.identity,
+            step=self._observer.step,
+            epoch=epoch,
+            model=self.model.state_dict(),
+            optimizer=self.optimizer.state_dict(),
+            scheduler=self.scheduler.state_dict(),
+            rng=RngState.capture(),
+            progress=self.progress.to_json(),
+        )
+        folder = self.output / "checkpoints"
+        if self.progress.best_epoch == epoch:
+            checkpoint.save(folder / "best.pt")
+        if (epoch + 1) % self.config.training.checkpoint_every == 0:
+            checkpoint.save(folder / f"epoch_{epoch + 1:04d}.pt")
+        checkpoint.save(folder / "last.pt")
+
+    def _report_epoch(self, record: EpochRecord) -> None:
+        name = self.metric.name
+        self._report(
+            {
+                "kind": "epoch",
+                "epoch": record.epoch + 1,
+                "epochs": self.config.training.epochs,
+                "metric": name,
+                "train_loss": str(record.train.get("loss", math.nan)),
+                "validation_loss": str(record.validation["loss"]),
+                "value": str(record.validation[name]),
+                "is_best": self.progress.best_epoch == record.epoch,
+                "duration_s": record.duration_s,
+            }
+        )
+
+
+def is_better(value: float, best: float, *, maximize: bool) -> bool:
+    """Whether a finite value beats the best so far; the first finite one does, a tie does not."""
+    if not math.isfinite(value):
+        return False
+    if not math.isfinite(best):
+        return True
+    return value > best if maximize else value < best
+
+
+def as_floats(scores: Mapping[str, Any], task: Task) -> dict[str, float]:
+    """Scores of any numeric type as floats. Raises UserError for what is no number."""
+    plain = {}
+    for name, value in scores.items():
+        try:
+            if isinstance(value, str | bytes):
+                raise TypeError
+            plain[name] = float(np.asarray(value).item() if hasattr(value, "item") else value)
+        except (TypeError, ValueError):
+            raise UserError(
+                f"{type(task).__name__}.metrics(): found {name} = {value!r}, wanted a number"
+            ) from None
+    return plain

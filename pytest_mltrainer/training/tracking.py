@@ -1,0 +1,92 @@
+"""What a training is made from, seen rather than declared: files of data and of code."""
+
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pytest_mltrainer.core.config import Config
+from pytest_mltrainer.core.errors import UserError
+from pytest_mltrainer.core.project import Project
+from pytest_mltrainer.training.task import Splits, Task, checked_splits
+
+_CODE_SUFFIXES = frozenset({".py", ".pyc", ".pyi", ".so", ".pyd", ".pth", ".dist-info", ".toml"})
+_SYSTEM_FOLDERS = ("/proc/", "/sys/", "/dev/", "/etc/")
+
+_watching = threading.local()
+
+
+def load_data(task: Task, config: Config) -> tuple[Splits, tuple[str, ...]]:
+    """The task's splits, and the files behind them: declared by the task, else seen opened."""
+    declared = task.data_files(config)
+    with _opened_files() as opened:
+        splits = checked_splits(task, config)
+        for part in (splits.train, splits.validation):
+            part[0]
+    paths = opened if declared is None else [str(Path(path).resolve()) for path in declared]
+    missing = [path for path in paths if declared is not None and not Path(path).is_file()]
+    if missing:
+        raise UserError(f"{type(task).__name__}.data_files(): no such file: {', '.join(missing)}")
+    return splits, tuple(dict.fromkeys(path for path in paths if Path(path).is_file()))
+
+
+def project_code(project: Project) -> tuple[str, ...]:
+    """Files of every imported module that lies in the project: imported helpers count too."""
+    found = set()
+    for module in list(sys.modules.values()):
+        path = getattr(module, "__file__", None)
+        if path and _is_project_code(Path(path), project.root):
+            found.add(Path(path).relative_to(project.root).as_posix())
+    return tuple(sorted(found))
+
+
+def project_data(project: Project, files: tuple[str, ...]) -> tuple[str, ...]:
+    """Data files named relative to the project where they lie in it."""
+    run_folder = str(project.run_folder)
+    return tuple(project.relative(Path(path)) for path in files if not path.startswith(run_folder))
+
+
+@contextmanager
+def _opened_files() -> Iterator[list[str]]:
+    """Files that this thread opens for reading meanwhile, in order, once each."""
+    _install_audit_hook()
+    opened: list[str] = []
+    _watching.opened = opened
+    try:
+        yield opened
+    finally:
+        _watching.opened = None
+
+
+def _audit(event: str, arguments: tuple[Any, ...]) -> None:
+    if event != "open":
+        return
+    opened = getattr(_watching, "opened", None)
+    if opened is None:
+        return
+    path, mode, _ = arguments
+    if not isinstance(path, str) or (isinstance(mode, str) and mode.strip("rbtU")):
+        return
+    if Path(path).suffix in _CODE_SUFFIXES or path.startswith(_SYSTEM_FOLDERS):
+        return
+    opened.append(str(Path(path).absolute()))
+
+
+_hook_installed = False
+
+
+def _install_audit_hook() -> None:
+    # An audit hook cannot be removed, so there is one for the process, asleep unless watching.
+    global _hook_installed
+    if not _hook_installed:
+        sys.addaudithook(_audit)
+        _hook_installed = True
+
+
+def _is_project_code(path: Path, root: Path) -> bool:
+    if not path.is_relative_to(root) or path.suffix != ".py":
+        return False
+    parts = path.relative_to(root).parts
+    return not any(part.startswith(".") or part == "site-packages" for part in parts)

@@ -1,0 +1,102 @@
+"""The process that does a phase's work: `python -m pytest_mltrainer.worker ATTEMPT`."""
+
+import importlib
+import os
+import signal
+import sys
+import threading
+import traceback
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from pytest_mltrainer.core.errors import UserError
+from pytest_mltrainer.core.work import WorkRequest, WorkResult
+
+SHOWN_FRAMES = 3
+
+
+def main() -> int:
+    """Do the work of the attempt folder named on the command line; 0 when it is done."""
+    attempt = Path(sys.argv[1])
+    _end_with_parent()
+    signal.signal(signal.SIGTERM, _terminate)
+    request = WorkRequest.load(attempt)
+    sys.path.insert(0, request.project_root)
+    result = _do(request)
+    result.save(attempt)
+    return 0 if result.status == "done" else 1
+
+
+def _do(request: WorkRequest) -> WorkResult:
+    module, _, function = request.entry.partition(":")
+    try:
+        values = getattr(importlib.import_module(module), function)(request)
+    except UserError as error:
+        return WorkResult(status="error", message=str(error), traceback=_frames(error, request))
+    except SystemExit as error:
+        return WorkResult(
+            status="error",
+            message=f"the task called sys.exit({error.code!r}); a task returns or raises",
+            traceback=_frames(error, request),
+        )
+    except MemoryError as error:
+        return WorkResult(
+            status="error",
+            message="out of memory: try a smaller training.batch_size, "
+            "or training.accumulate for the same effective batch",
+            traceback=_frames(error, request),
+        )
+    except Exception as error:
+        return _unexpected(error, request)
+    return WorkResult(status="done", values=values or {})
+
+
+def _unexpected(error: Exception, request: WorkRequest) -> WorkResult:
+    """The user's exception with the user's frames; an exception of ours keeps its traceback."""
+    traceback.print_exception(error)
+    frames = _frames(error, request)
+    message = f"{type(error).__name__}: {error}"
+    if "out of memory" in message.lower():
+        message += "; try a smaller training.batch_size"
+    if frames:
+        return WorkResult(status="error", message=message, traceback=frames)
+    whole = "".join(traceback.format_exception(error)).splitlines()
+    return WorkResult(status="error", message=message, traceback=tuple(whole), internal=True)
+
+
+def _frames(error: BaseException, request: WorkRequest) -> tuple[str, ...]:
+    """The last frames of the error that lie in the user's project, one line each."""
+    root = Path(request.project_root)
+    lines = [
+        f"{Path(frame.filename).relative_to(root)}:{frame.lineno} in {frame.name}: {frame.line}"
+        for frame in traceback.extract_tb(error.__traceback__)
+        if Path(frame.filename).is_relative_to(root) and "site-packages" not in frame.filename
+    ]
+    return tuple(lines[-SHOWN_FRAMES:])
+
+
+def _end_with_parent() -> None:
+    """End this process group when the parent's end of our stdin closes, so no orphan trains on."""
+
+    def wait() -> None:
+        while os.read(0, 1024):
+            pass
+        _kill_group()
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    _kill_group()
+
+
+def _kill_group() -> NoReturn:
+    """Everything that is half done is void without a result, so there is nothing to clean up."""
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,38 @@
+"""Sick: raw features whose scales lie apart by 200,000 go straight into an MLP."""
+
+import torch
+from sklearn.datasets import load_breast_cancer
+from sklearn.model_selection import train_test_split
+from torch import nn
+from torch.utils.data import TensorDataset
+
+from pytest_mltrainer import Config, Splits, Task
+
+
+class ProjectTask(Task):
+    """Malignant or benign? 309 training rows, 130 for validation, 130 for test."""
+
+    kind = "classification"
+
+    def model(self, config: Config) -> nn.Module:
+        """One hidden layer."""
+        width = config.model["width"]
+        return nn.Sequential(nn.Linear(30, width), nn.ReLU(), nn.Linear(width, 2))
+
+    def data(self, config: Config) -> Splits:
+        """Stratified by a fixed seed; the planted fault is that nothing is standardised."""
+        features, labels = load_breast_cancer(return_X_y=True)
+        train, rest = train_test_split(
+            range(len(labels)), test_size=260, stratify=labels, random_state=0
+        )
+        validation, test = train_test_split(
+            rest, test_size=130, stratify=labels[rest], random_state=0
+        )
+        per_tenth = features / 10  # one unit for all; areas stay 200,000 times as wide as roughness
+        inputs = torch.tensor(per_tenth, dtype=torch.float32)
+        targets = torch.tensor(labels, dtype=torch.int64)
+        return Splits(
+            train=TensorDataset(inputs[train], targets[train]),
+            validation=TensorDataset(inputs[validation], targets[validation]),
+            test=TensorDataset(inputs[test], targets[test]),
+        )
