@@ -30,7 +30,7 @@ def training_completed(run: TrainingRun, judge: Judge) -> None:
 
 
 def stopping_epoch(run: TrainingRun) -> int:
-    """How many epochs the configuration asks for, early stopping re-evaluated on what was logged."""
+    """How many epochs are asked for, early stopping re-evaluated on what was logged."""
     training = run.config.training
     if training.early_stopping is None:
         return training.epochs
@@ -48,7 +48,7 @@ def stopping_epoch(run: TrainingRun) -> int:
 
 
 def best_is_best(run: TrainingRun, judge: Judge) -> None:
-    """The best checkpoint loads safely, fits the model strictly, and is of the best logged epoch."""
+    """The best checkpoint loads safely, fits the model, and is of the best logged epoch."""
     best = run.best_logged_epoch()
     if best is None:
         judge.cannot("no epoch has a finite validation metric, so there is no best one")

@@ -26,19 +26,21 @@ from pytest_mltrainer.collection import (
 )
 from pytest_mltrainer.core.config import load_config
 from pytest_mltrainer.core.errors import UserError
-from pytest_mltrainer.core.judge import CannotJudge, NotApplicable
+from pytest_mltrainer.core.judge import CannotJudge, CheckFailed, NotApplicable
 from pytest_mltrainer.core.lock import writer_lock
 from pytest_mltrainer.core.project import Project
 from pytest_mltrainer.core.verdict import CheckOutcome, CheckResult
-from pytest_mltrainer.non_public import collect_unfiltered, junit_path, run_serially
+from pytest_mltrainer.non_public import collect_unfiltered, junit_path, run_serially, show_as_text
 from pytest_mltrainer.pipeline_run import PipelineRun
 from pytest_mltrainer.plugin import GATE_IDS
-from pytest_mltrainer.reporting.guidance import add_section, guidance_for
+from pytest_mltrainer.reporting.guidance import add_section, failure_text, guidance_for
 from pytest_mltrainer.reporting.junit import regroup
 from pytest_mltrainer.reporting.terminal import plan_lines, summary_lines
 
 STATUS = "mltrainer_status"
 """Attribute of a report: BLOCKED, NOT APPLICABLE or CANNOT JUDGE."""
+GUIDANCE = "mltrainer_guidance"
+"""Attribute of a report: what was shown under a failure."""
 
 
 class Driver:
@@ -189,16 +191,16 @@ class Driver:
         if report.skipped and "Skipped: BLOCKED" in str(report.longrepr):
             setattr(report, STATUS, "BLOCKED")
         if isinstance(item, PhaseItem):
-            self._report_phase(item, report, error)
+            self._report_phase(item, report, call)
             return report
         if isinstance(error, NotApplicable):
             _not_applicable(report, item, error)
         if call.when == "call":
-            self._judge_check(item, report, error)
+            self._judge_check(item, report, call)
         if report.failed:
             guidance = guidance_for(self.pipeline, phase, item)
             add_section(report, "guidance", guidance)
-            report.mltrainer_guidance = guidance
+            setattr(report, GUIDANCE, guidance)
         if not hasattr(report, STATUS) or getattr(report, STATUS) != "BLOCKED":
             self._record(item, report, call)
         return report
@@ -256,26 +258,30 @@ class Driver:
             self.pipeline.conclude(self.current)
 
     def _report_phase(
-        self, item: PhaseItem, report: pytest.TestReport, error: BaseException | None
+        self, item: PhaseItem, report: pytest.TestReport, call: pytest.CallInfo[None]
     ) -> None:
         """A phase that failed blocks its gate; a user's mistake is shown without a traceback."""
-        if isinstance(error, UserError):
-            report.longrepr = str(error)
+        error = call.excinfo.value if call.excinfo else None
+        if report.failed and isinstance(error, UserError) and call.excinfo is not None:
+            report.longrepr = show_as_text(call.excinfo, str(error))
         if report.failed:
             text = str(error) or type(error).__name__
             self.pipeline.phase_errors[item.phase] = text.partition("\n")[0]
 
     def _judge_check(
-        self, item: pytest.Item, report: pytest.TestReport, error: BaseException | None
+        self, item: pytest.Item, report: pytest.TestReport, call: pytest.CallInfo[None]
     ) -> None:
-        """A check of ours that passed without judging anything has judged nothing."""
+        """Say what was judged; a check of ours that judged nothing did not pass."""
+        error = call.excinfo.value if call.excinfo else None
         judge = item.stash.get(JUDGE, None)
         for judgement in judge.judgements if judge else ():
             report.user_properties.append((f"judged: {judgement.what}", judgement.text()))
             item.user_properties.append((f"judged: {judgement.what}", judgement.text()))
-        if isinstance(error, CannotJudge | UserError):
-            report.longrepr = f"cannot judge: {error}"
+        if call.excinfo is not None and isinstance(error, CannotJudge | UserError):
+            report.longrepr = show_as_text(call.excinfo, f"cannot judge: {error}")
             setattr(report, STATUS, "CANNOT JUDGE")
+        elif call.excinfo is not None and isinstance(error, CheckFailed) and is_built_in(item):
+            report.longrepr = show_as_text(call.excinfo, failure_text(item, str(error), judge))
         elif report.passed and is_built_in(item) and not (judge and judge.judgements):
             report.outcome = "failed"
             report.longrepr = "cannot judge: the check ended without a judgement"
@@ -300,7 +306,7 @@ class Driver:
                 duration_s=report.duration,
                 judgements=[entry.to_json() for entry in judge.judgements] if judge else [],
                 notes=list(judge.notes) if judge else [],
-                guidance=getattr(report, "mltrainer_guidance", ""),
+                guidance=getattr(report, GUIDANCE, ""),
             ),
         )
 

@@ -60,6 +60,17 @@ def printing(config: pytest.Config, line: str) -> None:
         reporter.write_line(line)
 
 
+def show_as_text(excinfo: pytest.ExceptionInfo[BaseException], text: str) -> Any:
+    """A failure that shows `text` and no traceback, but can take sections like any other.
+
+    The exception representation has no public way to be given its text.
+    """
+    shown: Any = excinfo.getrepr(style="value")
+    shown.reprcrash.message = text.partition("\n")[0]
+    shown.reprtraceback.reprentries[-1].lines[:] = text.splitlines()
+    return shown
+
+
 def junit_path(config: pytest.Config) -> str | None:
     """Where `--junitxml` writes; the option has no public name."""
     path = getattr(config.option, "xmlpath", None)

@@ -35,7 +35,8 @@ from pytest_mltrainer.core.verdict import (
 )
 from pytest_mltrainer.core.work import Launcher, WorkEvent
 from pytest_mltrainer.launchers.local import LocalLauncher
-from pytest_mltrainer.reporting.gate_files import write_gate_files
+from pytest_mltrainer.reporting.html import write_report
+from pytest_mltrainer.reporting.junit import write_gate_xml
 
 if TYPE_CHECKING:
     from pytest_mltrainer.training.run import TrainingRun
@@ -204,7 +205,8 @@ class PipelineRun:
         if outcome != "INCOMPLETE":
             when = datetime.now(UTC).isoformat(timespec="seconds")
             store_verdict(folder, verdict, results, when)
-            write_gate_files(folder, verdict, list(results.values()))
+            write_gate_xml(folder, verdict, list(results.values()))
+            write_report(folder, verdict, list(results.values()), manifest.decision)
         self.summaries[phase] = GateSummary(
             phase=phase,
             outcome=outcome,

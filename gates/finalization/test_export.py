@@ -26,7 +26,7 @@ def test_exported(training_run: TrainingRun, exported: ExportedModel, judge: Jud
     judge.equal(exported.error, None, what="why the model could not be exported")
     for name in exported.formats:
         path = exported.path(name)
-        for size, outputs in load_elsewhere(training_run, name, path).items():
+        for size, outputs in load_elsewhere(training_run, exported.loader(name), path).items():
             judge.equal(outputs["rows"], size, what=f"{name}: outputs for a batch of {size}")
             judge.equal(outputs["finite"], True, what=f"{name}: finite outputs, batch of {size}")
 
@@ -82,8 +82,8 @@ def test_inference_tested(
     """Latency per batch size is measured against its budget, and bad input gives a defined result.
 
     p50, p95 and p99 over 50 calls after 5 to warm up. `limits.latency_p95_ms` limits the p95 of a
-    single sample; without it the figures are noted. NaN must not come out as a finite answer; a wrong
-    shape and a wrong dtype must be refused; an empty batch must be refused or give no output.
+    single sample; without it the figures are noted. NaN must not come out as a finite answer, a
+    wrong shape or dtype must be refused, an empty batch must be refused or give no output.
     """
     if exported.error:
         judge.cannot(f"there is no export: {exported.error}")

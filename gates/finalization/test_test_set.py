@@ -58,8 +58,11 @@ def test_target_met(training_run: TrainingRun, evaluation: Evaluation, judge: Ju
     trainings = sum(entry["event"] == FINAL_TRAINING for entry in every)
     judge.note(f"final trainings started: {trainings}")
     test = evaluation.test
-    bound = {"at_least": target} if training_run.maximize else {"at_most": target}
-    judge(test.objective, what=f"test {test.metric.name}", **bound)
+    what = f"test {test.metric.name}"
+    if training_run.maximize:
+        judge(test.objective, what=what, at_least=target)
+    else:
+        judge(test.objective, what=what, at_most=target)
 
 
 @guided_by("overfitting", "data_leakage")
@@ -69,9 +72,9 @@ def test_val_test_gap(
     """Validation does not beat test by more than `max_val_test_gap_points`.
 
     Both are recomputed from the best checkpoint. A wide gap means that the model, or the choice
-    between models, was fitted to the validation set. Fails when the lower bound of the 95 % interval
-    of the difference is above the limit, so that a small test set cannot block by chance. A
-    regression is judged by RMSE in standard deviations of the target.
+    between models, was fitted to the validation set. Fails when the lower bound of the 95 %
+    interval of the difference is above the limit, so that a small test set cannot block by chance.
+    A regression is judged by RMSE in standard deviations of the target.
     """
     validation, test = evaluation.validation.predictions, evaluation.test.predictions
     if training_run.task.kind == "regression":

@@ -18,7 +18,7 @@ def test_final_training_completed(training_run: TrainingRun, judge: Judge) -> No
 
 
 def test_best_checkpoint(training_run: TrainingRun, judge: Judge) -> None:
-    """The best checkpoint is of the best logged epoch, and its metric, recomputed, is the logged one.
+    """The best checkpoint is of the best logged epoch; its metric, recomputed, is the logged one.
 
     Chosen on validation alone: the test set takes no part in either.
     """
@@ -27,5 +27,5 @@ def test_best_checkpoint(training_run: TrainingRun, judge: Judge) -> None:
 
 
 def test_last_checkpoint_resumes(training_run: TrainingRun, judge: Judge) -> None:
-    """A fresh process resumes from the latest checkpoint and repeats `probe_steps` steps exactly."""
+    """A fresh process resumes from the latest checkpoint and repeats recorded steps exactly."""
     resumes(training_run, judge)

@@ -9,7 +9,7 @@ from pytest_mltrainer.training.run import TrainingRun
 
 FIRST = "rehearsal/first.json"
 DTYPE_TOLERANCE = 1e-4
-"""float32 sums in another order differ by some 1e-6 of the scale; a leak between samples is 1e-2."""
+"""float32 sums in another order differ by 1e-6 of the scale, a leak between samples by 1e-2."""
 
 
 def test_forward_pass(training_run: TrainingRun, judge: Judge) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, NoReturn, TypeVar
 
-from pytest_mltrainer.core.measurement import Measurement, number
+from pytest_mltrainer.core.measurement import Measurement
 
 Bound = Literal["value", "lower bound", "upper bound"]
 Outcome = Literal["pass", "fail"]
@@ -77,6 +77,7 @@ class Judge:
         """
         if not isinstance(measured, Measurement):
             measured = Measurement(value=float(measured), unit=unit)
+        __tracebackhide__ = True
         limit, words, holds = _limit(at_least, at_most, above, below)
         decisive = _decisive(measured, by, what)
         suffix = f" by its {by}" if by != "value" else ""
@@ -84,7 +85,7 @@ class Judge:
             Judgement(
                 what=what,
                 measured=measured.text(),
-                limit=f"{words} {number(limit)}{suffix}",
+                limit=f"{words} {limit:g}{suffix}",
                 outcome="pass" if holds(decisive) else "fail",
                 unit=unit or measured.unit,
                 n=measured.n,
@@ -97,6 +98,7 @@ class Judge:
 
     def equal(self, found: object, wanted: object, *, what: str, artifact: str = "") -> None:
         """Judge that two values (digests, names, counts) are equal. Raises CheckFailed."""
+        __tracebackhide__ = True
         self.that(
             found == wanted,
             what=what,
@@ -109,6 +111,7 @@ class Judge:
         self, holds: bool, *, what: str, measured: object, wanted: object, artifact: str = ""
     ) -> None:
         """Judge a fact that is no number; `measured` and `wanted` say it in words."""
+        __tracebackhide__ = True
         self._record(
             Judgement(
                 what=what,
@@ -125,13 +128,16 @@ class Judge:
 
     def cannot(self, reason: str) -> NoReturn:
         """End the check: there is nothing to judge by. Never a pass."""
+        __tracebackhide__ = True
         raise CannotJudge(reason)
 
     def not_applicable(self, reason: str) -> NoReturn:
         """End the check: it does not concern this run."""
+        __tracebackhide__ = True
         raise NotApplicable(reason)
 
     def _record(self, judgement: Judgement) -> None:
+        __tracebackhide__ = True
         self.judgements.append(judgement)
         if judgement.outcome == "fail":
             raise CheckFailed(judgement.text())

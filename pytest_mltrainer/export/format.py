@@ -1,5 +1,6 @@
 """What an export format is, and how formats are found by name."""
 
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,13 +30,11 @@ class Exporter(Protocol):
     """One format: one module, with an instance named `EXPORTER`."""
 
     file_name: str
+    loader: str
+    """`module:Class`, called with the file's path; imports neither torch nor the user's code."""
 
     def export(self, task: Task, model: nn.Module, inputs: Any, path: Path) -> None:
         """Write the model, in evaluation mode, with a dynamic batch. Raises ExportError."""
-        ...
-
-    def load(self, path: Path) -> Exported:
-        """Load the file in a fresh session. Raises StorageError when it cannot be loaded."""
         ...
 
 
@@ -58,6 +57,13 @@ def exporters(offered: dict[str, Exporter]) -> dict[str, Exporter]:
     from pytest_mltrainer.export import onnx
 
     return {"onnx": onnx.EXPORTER, **offered}
+
+
+def load_export(exporter: Exporter, path: Path) -> Exported:
+    """Load an exported file in a fresh session. Raises StorageError when it cannot be loaded."""
+    module, _, name = exporter.loader.partition(":")
+    loaded: Exported = getattr(import_module(module), name)(path)
+    return loaded
 
 
 def exporter_named(name: str, known: dict[str, Exporter]) -> Exporter:

@@ -7,13 +7,11 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from pytest_mltrainer.core import files
-from pytest_mltrainer.core.errors import StorageError
-from pytest_mltrainer.export.format import Array, ExportError, PredictModule
+from pytest_mltrainer.export.format import ExportError, PredictModule
 from pytest_mltrainer.training.task import Task
 
 
@@ -21,6 +19,7 @@ class OnnxExporter:
     """Exports with dynamo; a data-dependent branch is refused, never traced."""
 
     file_name = "model.onnx"
+    loader = "pytest_mltrainer.export.onnx_model:OnnxModel"
 
     def export(self, task: Task, model: nn.Module, inputs: Any, path: Path) -> None:
         """Write the model with a dynamic batch. `inputs` is a batch of at least 2 samples."""
@@ -44,37 +43,6 @@ class OnnxExporter:
         files.write_bytes(path, target.read_bytes())
         target.unlink()
 
-    def load(self, path: Path) -> "OnnxModel":
-        """Load the file on the CPU."""
-        return OnnxModel(path)
-
-
-class OnnxModel:
-    """An ONNX file in a session of ONNX Runtime."""
-
-    def __init__(self, path: Path) -> None:
-        """Raises StorageError when the file is missing, damaged, or points out of its folder."""
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4
-        options.intra_op_num_threads = 1
-        try:
-            self._session = onnxruntime.InferenceSession(
-                path.read_bytes(), options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:
-            reason = str(error).partition("\n")[0][:300]
-            raise StorageError(f"{path}: not loadable by ONNX Runtime ({reason})") from error
-        self._inputs = self._session.get_inputs()
-
-    def __call__(self, inputs: Any) -> Array:
-        """Outputs for a batch; tensors and arrays in the order of the export's inputs."""
-        values = [_array(leaf) for leaf in _leaves(inputs)]
-        names = [given.name for given in self._inputs]
-        (outputs,) = self._session.run(None, dict(zip(names, values, strict=True)))
-        return np.asarray(outputs)
-
 
 EXPORTER = OnnxExporter()
 
@@ -88,18 +56,6 @@ def _dynamic_batch(inputs: Any) -> Any:
     if isinstance(inputs, list | tuple):
         return type(inputs)(_dynamic_batch(value) for value in inputs)
     return None
-
-
-def _leaves(inputs: Any) -> list[Any]:
-    if isinstance(inputs, dict):
-        return [leaf for value in inputs.values() for leaf in _leaves(value)]
-    if isinstance(inputs, list | tuple):
-        return [leaf for value in inputs for leaf in _leaves(value)]
-    return [inputs]
-
-
-def _array(leaf: Any) -> Array:
-    return leaf.detach().cpu().numpy() if isinstance(leaf, torch.Tensor) else np.asarray(leaf)
 
 
 def _reason(error: BaseException) -> str:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from pytest_mltrainer.core.errors import StorageError
-from pytest_mltrainer.export.format import Exported, exporter_named, exporters
+from pytest_mltrainer.export.format import Exported, exporter_named, exporters, load_export
 from pytest_mltrainer.training.run import TrainingRun
 
 FOLDER = "final_model"
@@ -24,6 +24,10 @@ class ExportedModel:
         name = "export_error.json"
         return str(self._run.json(name)["error"]) if self._run.has(name) else None
 
+    def loader(self, name: str) -> str:
+        """`module:Class` that loads the format."""
+        return exporter_named(name, exporters({})).loader
+
     def path(self, name: str) -> Path:
         """The file of a format."""
         exporter = exporter_named(name, exporters({}))
@@ -34,4 +38,4 @@ class ExportedModel:
 
     def load(self, name: str) -> Exported:
         """The export of a format, in a fresh session."""
-        return exporter_named(name, exporters({})).load(self.path(name))
+        return load_export(exporter_named(name, exporters({})), self.path(name))

@@ -1,6 +1,7 @@
-"""An export as a service would use it: elsewhere, in batches of any size, timed, and ill-treated."""
+"""An export as a service would use it: elsewhere, in any batch size, timed, and ill-treated."""
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -22,12 +23,12 @@ WARM_UP, CALLS = 5, 50
 TIMEOUT_S = 120.0
 
 _ELSEWHERE = """
-import json, sys
+import importlib, json, sys
 import numpy as np
 from pathlib import Path
-from pytest_mltrainer.export.format import exporters
-name, path, inputs = sys.argv[1:]
-model = exporters({})[name].load(Path(path))
+loader, path, inputs = sys.argv[1:]
+module, _, name = loader.partition(":")
+model = getattr(importlib.import_module(module), name)(Path(path))
 found = {}
 for size, batch in np.load(inputs).items():
     outputs = model(batch)
@@ -82,7 +83,7 @@ def first_inputs(run: TrainingRun, size: int) -> Any:
     return run.task.collate([run.splits.test[index] for index in range(size)])[0]
 
 
-def load_elsewhere(run: TrainingRun, name: str, path: Path) -> dict[int, dict[str, Any]]:
+def load_elsewhere(run: TrainingRun, loader: str, path: Path) -> dict[int, dict[str, Any]]:
     """Load the file in a process without the project and predict; what came out, by batch size.
 
     Raises UserError with the last line of that process's error.
@@ -90,10 +91,11 @@ def load_elsewhere(run: TrainingRun, name: str, path: Path) -> dict[int, dict[st
     batches = {str(size): _array(first_inputs(run, size)) for size in batch_sizes(run)}
     with tempfile.TemporaryDirectory(prefix="mltrainer-export-") as folder:
         inputs = Path(folder) / "inputs.npz"
-        np.savez(inputs, **batches)
+        np.savez(inputs, allow_pickle=False, **batches)
         done = subprocess.run(
-            [sys.executable, "-P", "-c", _ELSEWHERE, name, str(path), str(inputs)],
+            [sys.executable, "-P", "-c", _ELSEWHERE, loader, str(path), str(inputs)],
             cwd=folder,
+            env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
             capture_output=True,
             text=True,
             timeout=TIMEOUT_S,

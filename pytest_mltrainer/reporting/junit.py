@@ -1,16 +1,19 @@
-"""JUnit XML: pytest writes it, we regroup our test cases into one suite a gate."""
+"""JUnit XML: pytest's regrouped into one suite a gate, and each gate's own `gate.xml`."""
 
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_mltrainer.core import files
+from pytest_mltrainer.core.artifacts import PhaseFolder
+from pytest_mltrainer.core.verdict import CheckResult, Verdict
 
 if TYPE_CHECKING:
     from pytest_mltrainer.pipeline_run import PipelineRun
 
 CANNOT_JUDGE = "cannot judge:"
+_TAGS = {"fail": "failure", "cannot judge": "error", "not applicable": "skipped"}
 
 
 def regroup(path: Path, pipeline: "PipelineRun") -> None:
@@ -40,7 +43,7 @@ def _suite(
         _error_where_not_judged(case)
     suite = _counted(f"gate:{phase}", cases, original)
     summary = pipeline.summaries.get(phase)
-    facts = {"outcome": summary.outcome if summary else "not reached"}
+    facts: dict[str, str] = {"outcome": summary.outcome if summary else "not reached"}
     if summary and summary.note:
         facts["note"] = summary.note
     if summary and summary.identity:
@@ -97,4 +100,29 @@ def printable(text: str) -> str:
     """The text without what XML cannot hold."""
     return "".join(
         character if character.isprintable() or character in "\n\t" else "?" for character in text
+    )
+
+
+def write_gate_xml(folder: PhaseFolder, verdict: Verdict, results: Sequence[CheckResult]) -> None:
+    """Write the gate's outcome as JUnit XML, whether or not pytest was asked for any."""
+    suite = ET.Element("testsuite", name=f"gate:{verdict.phase}", tests=str(len(results)))
+    for outcome, tag in _TAGS.items():
+        key = {"failure": "failures", "error": "errors"}.get(tag, tag)
+        suite.set(key, str(sum(result.outcome == outcome for result in results)))
+    for result in results:
+        case = ET.SubElement(
+            suite,
+            "testcase",
+            classname=f"gate.{verdict.phase}",
+            name=printable(result.id),
+            time=f"{result.duration_s:.3f}",
+        )
+        if result.outcome in _TAGS:
+            text = printable("\n\n".join(part for part in (result.reason, result.guidance) if part))
+            message = text.partition("\n")[0]
+            ET.SubElement(case, _TAGS[result.outcome], message=message).text = text
+    suites = ET.Element("testsuites")
+    suites.append(suite)
+    files.write_bytes(
+        folder.path / "gate.xml", ET.tostring(suites, encoding="utf-8", xml_declaration=True)
     )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_mltrainer.core.measurement import number
 from pytest_mltrainer.core.pipeline import Planned
+from pytest_mltrainer.core.ranking import Findings, text
 from pytest_mltrainer.core.work import WorkEvent
 
 if TYPE_CHECKING:
@@ -59,12 +60,12 @@ def summary_lines(pipeline: "PipelineRun") -> Iterator[Line]:
     decision = pipeline.decision
     if decision:
         yield f"decision: the baseline is {decision['status']} ({decision['reason']})", {}
-        yield from _diagnosis_line(pipeline)
+    yield from _diagnosis_lines(pipeline)
     yield f"next: {_next(pipeline)}", {"bold": True}
 
 
 def _gate_line(summary: "GateSummary") -> str:
-    counts = Counter(result.outcome for result in summary.results)
+    counts = Counter[str](result.outcome for result in summary.results)
     parts = [f"{counts[name]} {word}" for name, word in _WORDS.items() if counts[name]]
     if summary.missing:
         parts.append(f"{len(summary.missing)} not run")
@@ -84,19 +85,26 @@ _WORDS = {
 def _check_lines(summary: "GateSummary") -> Iterator[Line]:
     for result in summary.results:
         if result.outcome in ("fail", "cannot judge"):
-            reason = result.reason.strip().partition("\n")[0]
+            reason = result.reason.strip().partition("\n")[0].removeprefix("cannot judge: ")
             yield _cut(f"  {result.outcome:<13}{result.id}: {reason}"), {"red": True}
-            first = result.guidance.strip().partition("\n")[0]
-            if first:
-                yield _cut(f"    {first}"), {}
 
 
-def _diagnosis_line(pipeline: "PipelineRun") -> Iterator[Line]:
-    run = pipeline.training_run("baseline")
-    if run.has("diagnoses.json"):
-        for found in run.json("diagnoses.json")["diagnoses"][:1]:
-            yield _cut(f"diagnosis: {found['id']}: {found['summary']}"), {}
-            yield f"  more: pytest-mltrainer explain {found['id']}", {}
+def _diagnosis_lines(pipeline: "PipelineRun") -> Iterator[Line]:
+    """The first diagnosis of the phase that failed, else of a baseline that missed its target."""
+    failed = [
+        phase
+        for phase, summary in pipeline.summaries.items()
+        if summary.outcome == "FAIL" and summary.results
+    ]
+    decision = pipeline.decision
+    missed = ["baseline"] if decision and decision["next"] == "diagnostics" else []
+    for phase in [*failed, *missed][:1]:
+        run = pipeline.training_run(phase)
+        if run.has("diagnoses.json"):
+            for line in text(
+                Findings.from_json(run.json("diagnoses.json")), run.config.to_json()
+            ).splitlines():
+                yield _cut(line), {}
 
 
 def _next(pipeline: "PipelineRun") -> str:

@@ -1,0 +1,53 @@
+"""What every test may use: pytester, and projects that were really brought up, each once."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+# Before any pytester run in this process: it takes modules away that it saw imported, and torch
+# cannot be imported twice into one process.
+import torch  # noqa: F401
+from filelock import FileLock
+from support import PROJECTS, TrainedProject, bring_up
+
+pytest_plugins = ["pytester"]
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., TrainedProject]:
+    """`trained(name, phase="baseline")`: a project of tests/projects, brought up to a phase.
+
+    Slow the first time, some 15 s, because it is a real run; shared by all workers of xdist, so
+    nothing may be written into it. Finalization goes on from the folder of the baseline.
+    """
+    base = tmp_path_factory.getbasetemp()
+    # Each worker of xdist has a base folder of its own, inside the one that all share.
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "trained"
+
+    def bring(name: str, phase: str = "baseline") -> TrainedProject:
+        source = PROJECTS / name
+        if phase == "finalization":
+            source = bring(name, "baseline").path
+        folder = shared / phase / name
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            if not TrainedProject.record(folder).exists():
+                bring_up(source, folder, phase)
+        return TrainedProject.load(folder)
+
+    return bring
+
+
+@pytest.fixture
+def copied(trained: Callable[..., TrainedProject], tmp_path: Path) -> Callable[..., Path]:
+    """`copied(name, phase="baseline")`: a copy of a trained project that the test may spoil."""
+
+    def copy(name: str, phase: str = "baseline") -> Path:
+        target = tmp_path / f"{name}-{phase}"
+        shutil.copytree(trained(name, phase).path, target)
+        return target
+
+    return copy
