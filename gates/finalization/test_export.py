@@ -8,6 +8,7 @@ from pytest_mltrainer.core.judge import Judge
 from pytest_mltrainer.export.parity import compare, try_generated
 from pytest_mltrainer.export.served import ExportedModel
 from pytest_mltrainer.export.serving import (
+    RefusedElsewhere,
     batch_sizes,
     latency,
     load_elsewhere,
@@ -26,7 +27,13 @@ def test_exported(training_run: TrainingRun, exported: ExportedModel, judge: Jud
     judge.equal(exported.error, None, what="why the model could not be exported")
     for name in exported.formats:
         path = exported.path(name)
-        for size, outputs in load_elsewhere(training_run, exported.loader(name), path).items():
+        try:
+            found = load_elsewhere(training_run, exported.loader(name), path)
+        except RefusedElsewhere as refusal:
+            judge.that(
+                False, what=f"{name}: a process elsewhere", measured=refusal, wanted="predictions"
+            )
+        for size, outputs in found.items():
             judge.equal(outputs["rows"], size, what=f"{name}: outputs for a batch of {size}")
             judge.equal(outputs["finite"], True, what=f"{name}: finite outputs, batch of {size}")
 

@@ -15,8 +15,8 @@ DTYPE_TOLERANCE = 1e-4
 def test_forward_pass(training_run: TrainingRun, judge: Judge) -> None:
     """Outputs are finite, one for each sample, and no sample's output depends on the others.
 
-    In evaluation mode: a batch of 1 against the same sample in a batch of B, and the sample beside
-    others in another order. Tolerance 1e-4 of the outputs' scale, some 100 x float32 rounding.
+    In evaluation mode: a batch of 1 against the same sample in a batch of B, and the batch of B in
+    reverse order. Tolerance 1e-4 of the outputs' scale, some 100 x float32 rounding.
     """
     found = training_run.json(FIRST)["forward"]
     tolerance = DTYPE_TOLERANCE * max(found["scale"], 1.0)

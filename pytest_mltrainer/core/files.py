@@ -4,11 +4,12 @@ Every write is a temporary file beside the target, fsync, `os.replace`, fsync of
 reader sees the old bytes or the new ones. Ledgers are appended in one write each.
 """
 
+import contextlib
 import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from pytest_mltrainer.core.errors import StorageError
 
@@ -27,7 +28,9 @@ def write_bytes(path: Path, data: bytes) -> None:
         os.replace(temporary, path)  # noqa: PTH105 - one module, one visible call to fault-inject
         sync_folder(path.parent)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        # A read-only disk refuses this too; the first error is the one to tell.
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise storage_error("write", path, error) from error
 
 
@@ -42,11 +45,15 @@ def write_json(path: Path, value: object) -> None:
 
 
 def append_json(path: Path, value: object) -> None:
-    """Append one JSON line to a ledger and make it durable. Raises StorageError."""
+    """Append one JSON line to a ledger and make it durable. Raises StorageError.
+
+    A line that an interrupted append left torn is cut off first: it would swallow this one.
+    """
     line = json_line(value)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab") as stream:
+        with path.open("a+b") as stream:
+            _cut_torn_line(stream)
             stream.write(line.encode())
             stream.flush()
             os.fsync(stream.fileno())
@@ -137,6 +144,14 @@ def storage_error(verb: str, path: Path, error: OSError) -> StorageError:
         f"{path}: cannot {verb} it ({error.strerror or error}; {free}). "
         "What was there before is intact: make room or permit writing, then run again"
     )
+
+
+def _cut_torn_line(stream: IO[bytes]) -> None:
+    end = stream.seek(0, os.SEEK_END)
+    stream.seek(max(end - 1, 0))
+    if stream.read(1) not in (b"", b"\n"):
+        stream.seek(0)
+        stream.truncate(stream.read().rfind(b"\n") + 1)
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

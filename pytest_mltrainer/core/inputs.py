@@ -4,7 +4,8 @@ Names: `code/FILE`, `config/KEY`, `data/FILE`, `numerics/NAME`, `upstream/PHASE/
 """
 
 import platform
-from collections.abc import Iterable, Iterator, Mapping
+import sysconfig
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,6 +19,8 @@ from pytest_mltrainer.core.steps import NUMERICS_VERSION, Step
 
 UNREADABLE_HERE = ("numerics/device",)
 """Only a process that imports torch can read these; they are compared where training runs."""
+PACKAGED = "site-packages:"
+"""Prefix of the names of data files that installed packages ship."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,11 +121,29 @@ class CurrentInputs:
                 if path.is_file():
                     yield self.project.relative(path)
 
-    def _file(self, name: str, digest: Any) -> str:
+    def _path(self, name: str) -> Path:
+        if name.startswith(PACKAGED):
+            return _packages_folder() / name.removeprefix(PACKAGED)
+        return self.project.root / name
+
+    def _file(self, name: str, digest: Callable[[Path], str]) -> str:
         if name not in self._files:
-            path = Path(name) if name.startswith("/") else self.project.root / name
-            self._files[name] = str(digest(path))
+            self._files[name] = digest(self._path(name))
         return self._files[name]
+
+
+def data_name(project: Project, path: str) -> str:
+    """A data file as artifacts name it: relative to the project, or to the installed packages.
+
+    Data sets that packages ship lie elsewhere in every environment and are still the same.
+    """
+    if Path(path).is_relative_to(_packages_folder()):
+        return f"{PACKAGED}{Path(path).relative_to(_packages_folder()).as_posix()}"
+    return project.relative(Path(path))
+
+
+def _packages_folder() -> Path:
+    return Path(sysconfig.get_path("purelib"))
 
 
 def current_numerics(name: str, config: Config) -> str:

@@ -37,6 +37,10 @@ print(json.dumps(found))
 """
 
 
+class RefusedElsewhere(UserError):
+    """An export could not be loaded, or not asked, where the project is not there."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Latency:
     """Percentiles over repeated calls, in milliseconds, and samples a second."""
@@ -86,7 +90,7 @@ def first_inputs(run: TrainingRun, size: int) -> Any:
 def load_elsewhere(run: TrainingRun, loader: str, path: Path) -> dict[int, dict[str, Any]]:
     """Load the file in a process without the project and predict; what came out, by batch size.
 
-    Raises UserError with the last line of that process's error.
+    Raises RefusedElsewhere with the last line of that process's error.
     """
     batches = {str(size): _array(first_inputs(run, size)) for size in batch_sizes(run)}
     with tempfile.TemporaryDirectory(prefix="mltrainer-export-") as folder:
@@ -102,7 +106,7 @@ def load_elsewhere(run: TrainingRun, loader: str, path: Path) -> dict[int, dict[
             check=False,
         )
     if done.returncode:
-        raise UserError(f"{path}: {done.stderr.strip().splitlines()[-1]}")
+        raise RefusedElsewhere(f"{path}: {done.stderr.strip().splitlines()[-1]}")
     return {int(size): found for size, found in json.loads(done.stdout).items()}
 
 

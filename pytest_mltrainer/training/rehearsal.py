@@ -150,12 +150,13 @@ def _forward(task: Task, config: Config, session: TrainingSession) -> dict[str, 
     dataset = session.splits.validation
     size = min(config.training.batch_size, len(dataset), 16)  # type: ignore[arg-type]
     samples = [dataset[index] for index in range(size)]
-    others = [samples[0], *(samples[1:][::-1] if size > 2 else samples[1:])]
     model.eval()
     with torch.no_grad():
         whole, targets = _predict(task, model, samples, session)
-        single, _ = _predict(task, model, samples[:1], session)
-        mixed, _ = _predict(task, model, others, session)
+        # The last sample and the reverse order: a recurrent layer that takes the batch for time
+        # lets samples influence only those behind them.
+        single, _ = _predict(task, model, samples[-1:], session)
+        reverse, _ = _predict(task, model, samples[::-1], session)
     return {
         "batch_size": size,
         "output_shape": list(whole.shape),
@@ -164,8 +165,8 @@ def _forward(task: Task, config: Config, session: TrainingSession) -> dict[str, 
         "target_dtype": str(targets.dtype),
         "finite": bool(torch.isfinite(whole).all()),
         "scale": float(torch.nan_to_num(whole).abs().max()),
-        "single_difference": _difference(whole[:1], single),
-        "mixing_difference": _difference(whole[:1], mixed[:1]),
+        "single_difference": _difference(whole[-1:], single),
+        "mixing_difference": _difference(whole, reverse.flip(0)),
     }
 
 

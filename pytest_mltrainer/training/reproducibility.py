@@ -25,7 +25,7 @@ _MADE_HERE = object()
 CONTROL_PLANE = frozenset(
     {"annotated-types", "filelock", "pip", "pluggy", "pydantic", "pydantic-core", "pyyaml", "rich",
      "setuptools", "typing-inspection", "pytest", "pytest-mltrainer", "hypothesis", "matplotlib",
-     "iniconfig", "packaging", "pygments"}
+     "iniconfig", "packaging", "pygments", "colorama", "tqdm", "typing-extensions"}
 )  # fmt: skip
 """Distributions that steer or report but compute no number of a training."""
 

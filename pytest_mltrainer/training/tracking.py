@@ -9,10 +9,12 @@ from typing import Any
 
 from pytest_mltrainer.core.config import Config
 from pytest_mltrainer.core.errors import UserError
+from pytest_mltrainer.core.inputs import data_name
 from pytest_mltrainer.core.project import Project
 from pytest_mltrainer.training.task import Splits, Task, checked_splits
 
-_CODE_SUFFIXES = frozenset({".py", ".pyc", ".pyi", ".so", ".pyd", ".pth", ".dist-info", ".toml"})
+_CODE_SUFFIXES = frozenset({".py", ".pyc", ".pyi", ".so", ".pyd", ".pth", ".toml"})
+_METADATA_SUFFIXES = (".dist-info", ".egg-info")
 _SYSTEM_FOLDERS = ("/proc/", "/sys/", "/dev/", "/etc/")
 
 _watching = threading.local()
@@ -43,9 +45,9 @@ def project_code(project: Project) -> tuple[str, ...]:
 
 
 def project_data(project: Project, files: tuple[str, ...]) -> tuple[str, ...]:
-    """Data files named relative to the project where they lie in it."""
+    """Data files by the names that artifacts give them; files of the run folder are no data."""
     run_folder = str(project.run_folder)
-    return tuple(project.relative(Path(path)) for path in files if not path.startswith(run_folder))
+    return tuple(data_name(project, path) for path in files if not path.startswith(run_folder))
 
 
 @contextmanager
@@ -70,6 +72,8 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
     if not isinstance(path, str) or (isinstance(mode, str) and mode.strip("rbtU")):
         return
     if Path(path).suffix in _CODE_SUFFIXES or path.startswith(_SYSTEM_FOLDERS):
+        return
+    if any(part.endswith(_METADATA_SUFFIXES) for part in Path(path).parts):
         return
     opened.append(str(Path(path).absolute()))
 
