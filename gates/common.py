@@ -4,9 +4,9 @@ import numpy as np
 
 from pytest_mltrainer.core.config import load_config
 from pytest_mltrainer.core.judge import Judge
+from pytest_mltrainer.training.progress import Progress
 from pytest_mltrainer.training.resumption import resumable_checkpoint, resume_afresh
 from pytest_mltrainer.training.run import TrainingRun
-from pytest_mltrainer.training.session import is_better
 from pytest_mltrainer.training.task import Task
 
 
@@ -32,18 +32,14 @@ def training_completed(run: TrainingRun, judge: Judge) -> None:
 def stopping_epoch(run: TrainingRun) -> int:
     """How many epochs are asked for, early stopping re-evaluated on what was logged."""
     training = run.config.training
-    if training.early_stopping is None:
-        return training.epochs
-    best, since = float("nan"), 0
-    for count, record in enumerate(run.telemetry.epochs, start=1):
+    progress = Progress()
+    for record in run.telemetry.epochs:
         value = record.validation[run.metric.name]
-        better = is_better(value, best, maximize=run.maximize)
-        since = (
-            0 if better and not abs(value - best) < training.early_stopping.min_delta else since + 1
+        progress.update(
+            record.epoch, value, maximize=run.maximize, stopping=training.early_stopping
         )
-        best = value if better else best
-        if since >= training.early_stopping.patience:
-            return count
+        if progress.stopped_early:
+            return progress.epochs_done
     return training.epochs
 
 

@@ -20,7 +20,6 @@ from pytest_mltrainer.training.reproducibility import (
 )
 from pytest_mltrainer.training.tracking import load_data, project_data
 
-REHEARSAL_TIMEOUT_S = 600.0
 ROLES = ("first", "second")
 
 
@@ -57,6 +56,7 @@ def _data(planning: PhaseWork) -> Iterable[str]:
 
 def _start_rehearsals(planning: PhaseWork) -> list[Work]:
     launcher = LocalLauncher()
+    timeout_s = planning.config.budgets.worker_timeout_minutes * 60
     started: list[Work] = []
     for role in ROLES:
         folder = planning.request.folder / f"rehearsal-{role}"
@@ -74,7 +74,7 @@ def _start_rehearsals(planning: PhaseWork) -> list[Work]:
             arguments={"role": role},
         )
         request.save()
-        started.append(launcher.start(request, timeout_s=REHEARSAL_TIMEOUT_S))
+        started.append(launcher.start(request, timeout_s=timeout_s))
     return started
 
 

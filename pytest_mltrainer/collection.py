@@ -3,6 +3,7 @@
 import importlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -105,10 +106,15 @@ def phase_nodes(session: pytest.Session, pipeline: PipelineRun) -> list[pytest.C
     return nodes
 
 
-def offer_fixtures(session: pytest.Session) -> None:
-    """Offer our fixtures to the user's own checks, where a conftest of theirs may replace them."""
+def offer_fixtures(config: pytest.Config) -> None:
+    """Offer our fixtures to the user's own checks, where a conftest of theirs may replace them.
+
+    As a plugin: fixtures bound to the session would win over those of the conftest at the root.
+    """
+    offered = ModuleType("mltrainer-fixtures")
     for name, function in pytest_fixtures(run_of, judge_of).items():
-        register_fixture(session, name, function)
+        setattr(offered, name, pytest.fixture(name=name)(function))
+    config.pluginmanager.register(offered, offered.__name__)
 
 
 def run_of(item: pytest.Item) -> Any:

@@ -75,6 +75,7 @@ class Driver:
         pytest.register_assert_rewrite("pytest_mltrainer.gates")
         sys.path.insert(0, str(project.root))
         driver = cls(config, pipeline, serial=serial)
+        offer_fixtures(config)
         _collect_whole_project(config, pipeline)
         return driver
 
@@ -82,8 +83,8 @@ class Driver:
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionstart(self, session: pytest.Session) -> None:
-        """Offer the fixtures to the user's checks."""
-        offer_fixtures(session)
+        """Register the selection after every other plugin, so that its hook is the outermost."""
+        session.config.pluginmanager.register(Selection(self), "mltrainer-selection")
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_make_collect_report(
@@ -98,10 +99,7 @@ class Driver:
             report.result = [*phase_nodes(collector, self.pipeline), *report.result]
         return report
 
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_collection_modifyitems(
-        self, config: pytest.Config, items: list[pytest.Item]
-    ) -> Generator[None]:
+    def select(self, config: pytest.Config, items: list[pytest.Item]) -> Generator[None]:
         """Let selection touch the target's checks only; put everything else back, in order."""
         pipeline = self.pipeline
         ordinary = sort_out(items, pipeline, pipeline.project.root / "gates")
@@ -317,6 +315,21 @@ class Driver:
                 yield
         except UserError as error:
             raise pytest.UsageError(str(error)) from error
+
+
+class Selection:
+    """The driver's part in selecting: around all others, those of pytest's own `--lf` included."""
+
+    def __init__(self, driver: Driver) -> None:
+        """`driver` knows the pipeline."""
+        self.driver = driver
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_collection_modifyitems(
+        self, config: pytest.Config, items: list[pytest.Item]
+    ) -> Generator[None]:
+        """Take out what others must not touch, let them select and shuffle, put it back."""
+        return (yield from self.driver.select(config, items))
 
 
 def _outcome(report: pytest.TestReport) -> CheckOutcome | None:

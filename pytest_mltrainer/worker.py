@@ -14,6 +14,7 @@ from pytest_mltrainer.core.errors import UserError
 from pytest_mltrainer.core.work import WorkRequest, WorkResult
 
 SHOWN_FRAMES = 3
+OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
 
 
 def main() -> int:
@@ -57,7 +58,7 @@ def _unexpected(error: Exception, request: WorkRequest) -> WorkResult:
     traceback.print_exception(error)
     frames = _frames(error, request)
     message = f"{type(error).__name__}: {error}"
-    if "out of memory" in message.lower():
+    if any(sign in message.lower() for sign in OUT_OF_MEMORY):
         message += "; try a smaller training.batch_size"
     if frames:
         return WorkResult(status="error", message=message, traceback=frames)
@@ -73,6 +74,10 @@ def _frames(error: BaseException, request: WorkRequest) -> tuple[str, ...]:
         for frame in traceback.extract_tb(error.__traceback__)
         if Path(frame.filename).is_relative_to(root) and "site-packages" not in frame.filename
     ]
+    # A file that does not parse has no frame: it stands in the error itself.
+    if isinstance(error, SyntaxError) and Path(error.filename or "").is_relative_to(root):
+        place = Path(error.filename or "").relative_to(root)
+        lines.append(f"{place}:{error.lineno}: {(error.text or '').strip()}")
     return tuple(lines[-SHOWN_FRAMES:])
 
 

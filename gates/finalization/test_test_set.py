@@ -13,7 +13,6 @@ from pytest_mltrainer.evaluation.confusion import class_recalls
 from pytest_mltrainer.evaluation.intervals import difference
 from pytest_mltrainer.evaluation.metrics import METRICS
 from pytest_mltrainer.evaluation.predictions import Predictions
-from pytest_mltrainer.training.profile import profile_data
 from pytest_mltrainer.training.results import TEST_SECTIONS, error_plot, final_results
 from pytest_mltrainer.training.run import Evaluation, TrainingRun
 
@@ -24,7 +23,7 @@ def test_test_evaluated(training_run: TrainingRun, evaluation: Evaluation, judge
     The split is found again by its digest, the predictions are made again in this process and
     compared sample by sample (1e-4 of their scale), and the opening stands in the ledger.
     """
-    again, _ = profile_data(training_run.task, training_run.splits)
+    again, _ = training_run.profiled
     recorded = training_run.planned("splits.json")["splits"]["test"]["digest"]
     judge.equal(again["splits"]["test"]["digest"], recorded, what="digest of the test split")
     stored = Predictions.load(training_run.folder.artifact("predictions/test.npz"))

@@ -2,7 +2,6 @@
 
 from pytest_mltrainer.core.config import Limits
 from pytest_mltrainer.core.judge import Judge, guided_by
-from pytest_mltrainer.training.profile import profile_data
 from pytest_mltrainer.training.run import TrainingRun
 
 
@@ -12,7 +11,7 @@ def test_splits_documented(training_run: TrainingRun, judge: Judge) -> None:
     The digest runs over every sample that was read at planning, in order, with target and identity.
     """
     recorded = training_run.json("splits.json")["splits"]
-    again, _ = profile_data(training_run.task, training_run.splits)
+    again, _ = training_run.profiled
     for name, part in again["splits"].items():
         judge.equal(recorded[name]["n"], part["n"], what=f"samples in {name}")
         judge.equal(
@@ -30,7 +29,7 @@ def test_splits_disjoint(training_run: TrainingRun, limits: Limits, judge: Judge
     Identities come from `Task.sample_key`; contents are compared by digest in any case. Both are
     found again from the data. A model that is tested on what it has seen is not tested.
     """
-    again, _ = profile_data(training_run.task, training_run.splits)
+    again, _ = training_run.profiled
     for pair, found in again["overlap"].items():
         examples = "; ".join(f"{a}[{i}] = {b}[{j}]" for a, i, b, j in found["examples"])
         judge(found["ids"], what=f"identities shared by {pair}", at_most=0)
@@ -48,7 +47,7 @@ def test_data_valid(training_run: TrainingRun, limits: Limits, judge: Judge) -> 
     Constant columns and wide scales are noted. The limit for a class is
     `min_train_rows_per_class`: with fewer, neither training nor the check of it can decide much.
     """
-    _, profile = profile_data(training_run.task, training_run.splits)
+    _, profile = training_run.profiled
     inputs, targets = profile["inputs"], profile["targets"]
     judge(targets["nonfinite"], what="targets that are not finite", at_most=0)
     if inputs["judged"]:

@@ -3,8 +3,10 @@
 from importlib.metadata import distributions
 
 from pytest_mltrainer.core.config import Config, load_config
+from pytest_mltrainer.core.hooks import offered, plugin_manager
 from pytest_mltrainer.core.judge import Judge
 from pytest_mltrainer.core.steps import STEPS
+from pytest_mltrainer.export.format import exporter_named, exporters
 from pytest_mltrainer.training.run import TrainingRun
 
 
@@ -43,10 +45,15 @@ def test_environment_captured(training_run: TrainingRun, judge: Judge) -> None:
 def test_config_valid(training_run: TrainingRun, judge: Judge) -> None:
     """The configuration parses strictly, and its stored resolved form is what it says now.
 
+    Every export format that it names must exist.
+
     Limits and budgets are left out: they judge and do not train, and may change at any time.
     """
     present = load_config(training_run.project.config_path)
     stored = Config.from_json(training_run.json("config_resolved.json"))
+    known = exporters(offered(plugin_manager(training_run.project), "mltrainer_exporters"))
+    for name in present.export.formats:
+        exporter_named(name, known)
     sections = sorted({key for step in STEPS["planning"] for key in step.config if "." not in key})
     now, then = present.to_json(), stored.to_json()
     different = [name for name in sections if now[name] != then[name]]

@@ -71,16 +71,24 @@ class Manifest:
         """The manifest that `to_json` wrote. Raises StorageError for another schema."""
         check_schema(stored, path)
         try:
-            steps = {name: StepRecord(**step) for name, step in stored["steps"].items()}
+            steps = {
+                name: StepRecord(
+                    inputs=_texts(step["inputs"]),
+                    outputs=_texts(step["outputs"]),
+                    duration_s=float(step["duration_s"]),
+                )
+                for name, step in stored["steps"].items()
+            }
             for name in (name for step in steps.values() for name in step.outputs):
                 check_name(name)
+            decision = stored["decision"]
             return cls(
                 phase=stored["phase"],
                 steps=steps,
-                decision=stored["decision"],
-                record=stored["record"],
+                decision=None if decision is None else _texts(decision),
+                record=_mapping(stored["record"]),
             )
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise StorageError(
                 f"{path}: not a manifest ({error!r}); run the phase again"
             ) from error
@@ -100,7 +108,14 @@ class PhaseFolder:
     def manifest(self) -> Manifest | None:
         """The manifest, or None when the phase is not done. Raises StorageError when damaged."""
         path = self.path / MANIFEST
-        return Manifest.from_json(files.read_json(path), path) if path.exists() else None
+        if not path.exists():
+            return None
+        manifest = Manifest.from_json(files.read_json(path), path)
+        if manifest.phase != self.phase:
+            raise StorageError(
+                f"{path}: it is the manifest of {manifest.phase}; run the phase again"
+            )
+        return manifest
 
     def artifact(self, name: str) -> Path:
         """The path of an artifact. Raises StorageError for a name or link out of the folder."""
@@ -171,6 +186,18 @@ def check_name(name: str) -> None:
             f"artifact name {name[:60]!r}: wanted a relative path of at most "
             f"{LIMIT_NAME_CHARACTERS} printable characters without '..'"
         )
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{type(value).__name__} instead of a mapping")
+    return dict(value)
+
+
+def _texts(value: Any) -> dict[str, str]:
+    if not all(isinstance(text, str) for text in _mapping(value).values()):
+        raise TypeError("a value that is no text")
+    return dict(value)
 
 
 def file_names(folder: Path) -> list[str]:

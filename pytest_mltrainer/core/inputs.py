@@ -3,6 +3,7 @@
 Names: `code/FILE`, `config/KEY`, `data/FILE`, `numerics/NAME`, `upstream/PHASE/ARTIFACT`.
 """
 
+import json
 import platform
 import sysconfig
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -12,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from pytest_mltrainer.core.artifacts import Manifest, RunFolder
-from pytest_mltrainer.core.config import Config, flatten
+from pytest_mltrainer.core.config import FREE_SECTIONS, Config, flatten
 from pytest_mltrainer.core.digests import MISSING, digest_source, digest_value, sha256_file
 from pytest_mltrainer.core.project import Project
 from pytest_mltrainer.core.steps import NUMERICS_VERSION, Step
 
 UNREADABLE_HERE = ("numerics/device",)
 """Only a process that imports torch can read these; they are compared where training runs."""
+FREE_PREFIXES = tuple(f"{section}." for section in FREE_SECTIONS)
 PACKAGED = "site-packages:"
 """Prefix of the names of data files that installed packages ship."""
 
@@ -82,9 +84,9 @@ class CurrentInputs:
             names |= {f"code/{name}" for name in self._declared()}
         changed = []
         for name in sorted(names.difference(UNREADABLE_HERE)):
-            now = self.read(name, phase)
-            if recorded.get(name) != now:
-                changed.append(Change(name=name, before=recorded.get(name), now=now))
+            before, now = recorded.get(name), self.read(name, phase)
+            if before != now and not _is_schema_change(name, before, now):
+                changed.append(Change(name=name, before=before, now=now))
         return changed
 
     def read(self, name: str, phase: str) -> str:
@@ -92,7 +94,8 @@ class CurrentInputs:
         kind, _, rest = name.partition("/")
         if kind == "config":
             flat = self._flat_config(phase)
-            return str(flat[rest]) if rest in flat else MISSING
+            # As JSON, which keeps 16 and "16" apart.
+            return json.dumps(flat[rest], sort_keys=True) if rest in flat else MISSING
         if kind == "code":
             return self._file(rest, digest_source)
         if kind == "data":
@@ -170,6 +173,19 @@ def objective_digest(config: Config) -> str:
 def artifacts_of(manifest: Manifest | None, step: str) -> Mapping[str, str]:
     """The artifacts that a step wrote; empty when it was not done."""
     return manifest.steps[step].outputs if manifest and step in manifest.steps else {}
+
+
+def _is_schema_change(name: str, before: str | None, now: str) -> bool:
+    """Whether a setting came with another version of ours, at its default, or went with it.
+
+    The user's own sections have no defaults: a key that comes or goes there is a change.
+    """
+    kind, _, key = name.partition("/")
+    if kind != "config" or key.startswith(FREE_PREFIXES):
+        return False
+    if before is None:
+        return now == json.dumps(flatten(Config().to_json()).get(key), sort_keys=True)
+    return now == MISSING
 
 
 def _covers(sections: Iterable[str], key: str) -> bool:

@@ -72,7 +72,7 @@ class Judge:
     ) -> None:
         """Judge a number against exactly one limit; `by` says which end of the interval decides.
 
-        Raises CannotJudge when the value (or the bound) is missing or not finite, CheckFailed
+        Raises CannotJudge when value, bound or limit is missing or not finite, CheckFailed
         when it is beyond the limit, TypeError when not exactly one limit is given.
         """
         if not isinstance(measured, Measurement):
@@ -167,6 +167,8 @@ def _limit(
         given.append((below, "below", lambda value: value < below))
     if len(given) != 1:
         raise TypeError("judge() takes exactly one of at_least, at_most, above, below")
+    if not math.isfinite(given[0][0]):
+        raise CannotJudge(f"the limit is {given[0][0]}, not a finite number")
     return given[0]
 
 

@@ -52,6 +52,6 @@ def _busy(run_folder: Path, holder: Path) -> str:
     try:
         who = read_json(holder)
         details = f"pid {who['pid']} on {who['host']} since {who['since']}"
-    except (StorageError, KeyError):
+    except (StorageError, KeyError, TypeError):
         details = "its holder is unknown"
     return f"{run_folder}: another run works here ({details}); wait for it, or end it"

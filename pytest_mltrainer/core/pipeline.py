@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pytest_mltrainer.core.artifacts import Manifest, RunFolder
+from pytest_mltrainer.core.artifacts import MANIFEST, Manifest, RunFolder
 from pytest_mltrainer.core.catalogue import catalogue, source_digest
 from pytest_mltrainer.core.config import Config
 from pytest_mltrainer.core.errors import StorageError
+from pytest_mltrainer.core.files import read_json
 from pytest_mltrainer.core.inputs import CurrentInputs
 from pytest_mltrainer.core.project import PHASES, Project
 from pytest_mltrainer.core.steps import STEPS, with_dependents
@@ -26,6 +27,7 @@ class PhaseState:
     stale: Mapping[str, Sequence[str]] = field(default_factory=dict)
     verdict: Verdict | None = None
     verdict_changes: Sequence[str] = ()
+    rehearsed_s: float | None = None
 
     @property
     def is_done(self) -> bool:
@@ -51,6 +53,12 @@ class PhaseState:
     def reasons(self) -> list[str]:
         """Why the work is not done, each change once."""
         return list(dict.fromkeys(reason for reasons in self.stale.values() for reason in reasons))
+
+    @property
+    def estimated_s(self) -> float | None:
+        """How long `redo` will take: as the last time, else as the rehearsed steps suggest."""
+        recorded = self.recorded_s(self.redo)
+        return self.rehearsed_s if recorded is None and "train" in self.redo else recorded
 
     def recorded_s(self, steps: Sequence[str]) -> float | None:
         """How long `steps` took the last time; None when one was never done."""
@@ -80,12 +88,13 @@ def inspect(
     """
     run = RunFolder(project.run_folder)
     folder = run.phase(phase)
+    rehearsed_s = _rehearsed_s(run, config, phase)
     try:
         manifest = folder.manifest()
     except StorageError as error:
-        return _absent(phase, str(error))
+        return _absent(phase, str(error), rehearsed_s)
     if manifest is None:
-        return _absent(phase, "not done yet")
+        return _absent(phase, "not done yet", rehearsed_s)
     inputs = CurrentInputs(project, config, run)
     damaged = folder.damaged(manifest)
     stale: dict[str, list[str]] = {}
@@ -177,7 +186,7 @@ def _planned(state: PhaseState, *, honour: bool) -> Planned:
         action="run",
         reason="; ".join(state.reasons),
         steps=state.redo,
-        estimated_s=state.recorded_s(state.redo),
+        estimated_s=state.estimated_s,
     )
 
 
@@ -185,13 +194,29 @@ def _not_needed(phase: str, states: Mapping[str, PhaseState]) -> str:
     baseline = states.get("baseline")
     decision = baseline.manifest.decision if baseline and baseline.manifest else None
     if decision is None:
-        return "not needed when the baseline meets its target"
+        return "only if the baseline misses its target"
     if decision["next"] == "finalization":
-        return f"not needed: the baseline is {decision['status']} ({decision['reason']})"
+        return f"the baseline is {decision['status']}: {decision['reason']}"
     return f"{phase} is not part of this version of pytest-mltrainer"
 
 
-def _absent(phase: str, reason: str) -> PhaseState:
+def _absent(phase: str, reason: str, rehearsed_s: float | None) -> PhaseState:
     return PhaseState(
-        phase=phase, manifest=None, stale={step.name: [reason] for step in STEPS[phase]}
+        phase=phase,
+        manifest=None,
+        stale={step.name: [reason] for step in STEPS[phase]},
+        rehearsed_s=rehearsed_s,
     )
+
+
+def _rehearsed_s(run: RunFolder, config: Config, phase: str) -> float | None:
+    """Seconds that the epochs of a phase take at the pace of planning's rehearsal."""
+    planning = run.phase("planning")
+    if planning.phase == phase or not (planning.path / MANIFEST).exists():
+        return None
+    try:
+        first = read_json(planning.artifact("rehearsal/first.json"))
+        steps = first["updates_per_epoch"] * config.for_phase(phase).training.epochs
+        return float(first["step_s"] * steps)
+    except (StorageError, KeyError, TypeError):
+        return None

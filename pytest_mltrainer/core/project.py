@@ -1,5 +1,6 @@
 """Where a user's project is and what its `[tool.mltrainer]` table says."""
 
+import re
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ _KEYS: dict[str, type] = {
     "run_folder": str,
     "run_folder_outside_project": bool,
 }
+_IMPORT_PATH = re.compile(r"[^:]+:[^:]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,9 +41,8 @@ class Project:
         if problems:
             raise ConfigError(problems)
         run_folder = (root / table.get("run_folder", ".mltrainer")).absolute()
-        if not table.get("run_folder_outside_project") and not run_folder.resolve().is_relative_to(
-            root
-        ):
+        is_inside = root in run_folder.resolve().parents
+        if not is_inside and not table.get("run_folder_outside_project"):
             raise ConfigError(
                 [
                     f"{path} tool.mltrainer.run_folder: found '{run_folder}', wanted a folder "
@@ -70,9 +71,10 @@ def _table(path: Path) -> dict[str, Any]:
         parsed = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         parsed = {}
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise ConfigError([f"{path}: not readable as TOML ({error})"]) from error
-    table = parsed.get("tool", {}).get("mltrainer")
+    tools = parsed.get("tool")
+    table = tools.get("mltrainer") if isinstance(tools, dict) else None
     if not isinstance(table, dict):
         raise ConfigError(
             [
@@ -95,7 +97,7 @@ def _problems(path: Path, table: dict[str, Any]) -> list[str]:
             wanted = {str: "text", list: "a list of texts", bool: "true or false"}[_KEYS[key]]
             problems.append(f"{path} tool.mltrainer.{key}: found {value!r}, wanted {wanted}")
     task = table.get("task")
-    if task is None or (isinstance(task, str) and task.count(":") != 1):
+    if task is None or (isinstance(task, str) and not _IMPORT_PATH.fullmatch(task)):
         problems.append(
             f"{path} tool.mltrainer.task: found {task!r}, wanted 'module:Class': "
             'write for example task = "task:MyTask"'

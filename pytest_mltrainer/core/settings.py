@@ -7,8 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_serializer
 Name = Annotated[str, Field(min_length=1)]
 # A tuple, because settings are frozen; not strict, so that a list of the file is accepted.
 Names = Annotated[tuple[Name, ...], Field(strict=False)]
-Format = Literal["onnx", "torch_export", "torchscript"]
-Formats = Annotated[tuple[Format, ...], Field(strict=False, min_length=1)]
+Formats = Annotated[tuple[Name, ...], Field(strict=False, min_length=1)]
 Count = Annotated[int, Field(ge=1, le=10**9)]
 CountOrZero = Annotated[int, Field(ge=0, le=10**9)]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -38,11 +37,6 @@ class Objective(Settings):
     )
     direction: Literal["maximize", "minimize"] | None = Field(
         default=None, description="Which way is better; null: as the metric defines it."
-    )
-    guards: Names = Field(default=(), description="Further metrics or slices that must not fall.")
-    margins: dict[Name, NotNegative] = Field(
-        default_factory=dict,
-        description="By how much a metric, guard or slice may fall and still count as no worse.",
     )
 
 
@@ -123,21 +117,19 @@ class Budgets(Settings):
     """How long things may take. What would take longer stops and says so."""
 
     baseline_minutes: Positive = Field(default=60.0, description="Baseline training.")
-    finalization_minutes: Positive = Field(default=240.0, description="Final training.")
-    diagnosis_minutes: Positive = Field(default=10.0, description="The learning curve.")
-    seeds_minutes: Positive = Field(default=30.0, description="Repeats over fresh seeds.")
     worker_timeout_minutes: Positive = Field(
         default=1440.0, description="After this a worker is ended, whatever it does."
     )
-    optimization_rounds: int = Field(default=3, ge=0, le=3, description="Rounds of optimization.")
 
 
 class Limits(Settings):
     """The limits that the checks judge by."""
 
-    confidence: float = Field(default=0.95, ge=0.5, lt=1, description="Of every interval.")
-    probe_steps: Count = Field(
-        default=20, description="Steps that are compared bit by bit between two processes."
+    probe_steps: int = Field(
+        default=20,
+        ge=1,
+        le=200,
+        description="Steps that are compared bit by bit between two processes.",
     )
     max_content_duplicates: Share = Field(
         default=0.001, description="Share of samples with equal content in two splits."
@@ -150,12 +142,6 @@ class Limits(Settings):
     )
     max_metric_difference: NotNegative = Field(
         default=1e-6, description="Relative, between a logged and the recomputed metric."
-    )
-    max_wait_share: Share = Field(
-        default=0.30, description="Share of the step time spent waiting for data."
-    )
-    wait_judged_after_minutes: NotNegative = Field(
-        default=10.0, description="Runs shorter than this are not judged by their waiting."
     )
     max_val_test_gap_points: NotNegative = Field(
         default=5.0, description="Percentage points by which validation may beat test."
@@ -170,14 +156,8 @@ class Limits(Settings):
     max_flip_share: Share = Field(
         default=0.005, description="Share of predictions that an export may change."
     )
-    max_false_alarm_rate: Share = Field(
-        default=0.05, description="Joint rate of false alarms of all monitoring rules."
-    )
     latency_p95_ms: Positive | None = Field(
         default=None, description="95th percentile of the latency at batch size 1; null: no limit."
-    )
-    memory_mb: Positive | None = Field(
-        default=None, description="Peak memory of inference; null: no limit."
     )
 
 
@@ -185,6 +165,3 @@ class Export(Settings):
     """In which formats the final model is delivered."""
 
     formats: Formats = Field(default=("onnx",), description="Each is written, loaded, compared.")
-    opset: Count | None = Field(
-        default=None, description="ONNX operator set; null: the exporter's default."
-    )

@@ -4,6 +4,7 @@ Its identity holds artifacts, objective, limits, check sources, check ids and ou
 times, hosts or measured values, so that judging the same again changes nothing.
 """
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -138,44 +139,54 @@ class Verdict:
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any], phase: str, path: Path) -> "Verdict":
-        """The verdict that `to_json` wrote. Raises StorageError when forged or damaged."""
+        """The verdict that `to_json` wrote. Raises StorageError when forged or damaged.
+
+        Every byte that has a meaning must be the one that `to_json` writes for this verdict.
+        """
         check_schema(stored, path)
         try:
             predicate = stored["predicate"]
             configuration = {
                 entry["name"]: entry["digest"]["sha256"] for entry in predicate["configuration"]
             }
+            basis = Basis(
+                artifacts={
+                    entry["name"].removeprefix(f"{phase}/"): entry["digest"]["sha256"]
+                    for entry in stored["subject"]
+                },
+                objective=configuration["objective"],
+                limits=configuration["limits"],
+                check_sources=configuration["check sources"],
+                required=tuple(predicate["required"]),
+            )
             verdict = cls(
                 phase=predicate["phase"],
                 outcome=predicate["outcome"],
-                basis=Basis(
-                    artifacts={
-                        entry["name"].removeprefix(f"{phase}/"): entry["digest"]["sha256"]
-                        for entry in stored["subject"]
-                    },
-                    objective=configuration["objective"],
-                    limits=configuration["limits"],
-                    check_sources=configuration["check sources"],
-                    required=tuple(predicate["required"]),
-                ),
+                basis=basis,
                 checks=predicate["checks"],
                 previous=predicate["previous"],
                 upstream=predicate["upstream"],
             )
-        except (KeyError, TypeError, AttributeError) as error:
+            is_edited = digest_value(verdict.to_json()) != digest_value(stored)
+            earned = _outcome(verdict.checks, basis.required)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise StorageError(
                 f"{path}: not a verdict ({error!r}); judge the gate again"
             ) from error
-        if verdict.phase != phase or verdict.identity != predicate.get("identity"):
+        if verdict.phase != phase or is_edited or (verdict.outcome == "PASS" and earned != "PASS"):
             raise StorageError(f"{path}: it was edited after it was written; judge the gate again")
         return verdict
 
 
 def outcome_of(results: Mapping[str, CheckResult], required: Sequence[str]) -> GateOutcome:
     """PASS only if every required check passed or is not applicable; a failure outweighs a gap."""
-    if any(result.outcome in ("fail", "cannot judge") for result in results.values()):
+    return _outcome({name: result.outcome for name, result in results.items()}, required)
+
+
+def _outcome(checks: Mapping[str, CheckOutcome], required: Sequence[str]) -> GateOutcome:
+    if any(outcome in ("fail", "cannot judge") for outcome in checks.values()):
         return "FAIL"
-    if any(name not in results for name in required):
+    if any(name not in checks for name in required):
         return "INCOMPLETE"
     return "PASS"
 
@@ -211,14 +222,12 @@ def store_verdict(
             },
         },
     )
-    path = folder.path / VERDICT
-    if path.exists():
-        try:
-            if files.read_json(path).get("predicate", {}).get("identity") == verdict.identity:
-                return False
-        except StorageError:
-            pass
-    files.write_json(path, verdict.to_json())
+    # A damaged or edited verdict must not stay because its identity still reads right.
+    with contextlib.suppress(StorageError):
+        stored = load_verdict(folder)
+        if stored is not None and stored.identity == verdict.identity:
+            return False
+    files.write_json(folder.path / VERDICT, verdict.to_json())
     return True
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from pytest_mltrainer.core.errors import StorageError
+from pytest_mltrainer.core.hooks import offered, plugin_manager
 from pytest_mltrainer.export.format import Exported, exporter_named, exporters, load_export
 from pytest_mltrainer.training.run import TrainingRun
 
@@ -16,6 +17,7 @@ class ExportedModel:
     def __init__(self, run: TrainingRun) -> None:
         """Nothing is loaded yet."""
         self._run = run
+        self._known = exporters(offered(plugin_manager(run.project), "mltrainer_exporters"))
         self.formats = run.config.export.formats
 
     @property
@@ -26,11 +28,11 @@ class ExportedModel:
 
     def loader(self, name: str) -> str:
         """`module:Class` that loads the format."""
-        return exporter_named(name, exporters({})).loader
+        return exporter_named(name, self._known).loader
 
     def path(self, name: str) -> Path:
         """The file of a format."""
-        exporter = exporter_named(name, exporters({}))
+        exporter = exporter_named(name, self._known)
         path = self._run.folder.artifact(f"{FOLDER}/{exporter.file_name}")
         if not path.is_file():
             raise StorageError(f"{path}: the export is missing")
@@ -38,4 +40,4 @@ class ExportedModel:
 
     def load(self, name: str) -> Exported:
         """The export of a format, in a fresh session."""
-        return load_export(exporter_named(name, exporters({})), self.path(name))
+        return load_export(exporter_named(name, self._known), self.path(name))

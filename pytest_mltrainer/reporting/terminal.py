@@ -1,7 +1,7 @@
 """What the terminal shows of a pipeline: the plan, a line an epoch, and the summary."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pytest_mltrainer.core.measurement import number
@@ -16,6 +16,9 @@ Line = tuple[str, dict[str, Any]]
 
 _COLOURS = {"PASS": "green", "FAIL": "red", "INCOMPLETE": "yellow", "BLOCKED": "yellow"}
 LIMIT_LINE = 160
+AFTER_A_MISS = (
+    "the target is missed: follow the diagnosis, change what it names, then pytest --phase=baseline"
+)
 
 
 def progress_line(phase: str, event: WorkEvent) -> str:
@@ -97,7 +100,7 @@ def _diagnosis_lines(pipeline: "PipelineRun") -> Iterator[Line]:
         if summary.outcome == "FAIL" and summary.results
     ]
     decision = pipeline.decision
-    missed = ["baseline"] if decision and decision["next"] == "diagnostics" else []
+    missed = ["baseline"] if decision and _is_short(decision) else []
     for phase in [*failed, *missed][:1]:
         run = pipeline.training_run(phase)
         if run.has("diagnoses.json"):
@@ -108,25 +111,27 @@ def _diagnosis_lines(pipeline: "PipelineRun") -> Iterator[Line]:
 
 
 def _next(pipeline: "PipelineRun") -> str:
+    decision = pipeline.decision
     for phase in pipeline.phases:
         summary = pipeline.summaries.get(phase)
+        if summary and summary.outcome == "BLOCKED" and decision and _is_short(decision):
+            return AFTER_A_MISS
         if summary is None or summary.outcome == "INCOMPLETE":
             return f"run the whole gate: pytest --phase={phase}"
         if summary.outcome == "FAIL":
             return f"mend what failed in {phase}, then pytest --phase={pipeline.target}"
         if summary.outcome == "BLOCKED":
             return _cut(f"{phase} is blocked: {summary.note}")
-    decision = pipeline.decision
     if pipeline.target == "planning":
         return "pytest --phase=baseline"
     if pipeline.target == "baseline" and decision:
-        if decision["next"] == "finalization":
-            return "pytest --phase=finalization"
-        return (
-            "the target is not met: follow the diagnosis, change the configuration, then "
-            "pytest --phase=baseline"
-        )
+        return AFTER_A_MISS if _is_short(decision) else "pytest --phase=finalization"
     return f"the model is in {pipeline.project.run_folder.name}/finalization/final_model"
+
+
+def _is_short(decision: Mapping[str, Any]) -> bool:
+    """Whether the baseline is sound or not, but short of its target."""
+    return bool(decision["next"] == "diagnostics")
 
 
 def _short(value: str) -> str:

@@ -36,6 +36,10 @@ class Checkpoint:
 
     def save(self, path: Path) -> None:
         """Replace `path` by this checkpoint at once."""
+        files.write_bytes(path, self.content())
+
+    def content(self) -> bytes:
+        """The checkpoint as the bytes of a torch file."""
         buffer = io.BytesIO()
         rng = self.rng
         torch.save(
@@ -52,7 +56,7 @@ class Checkpoint:
             },
             buffer,
         )
-        files.write_bytes(path, buffer.getvalue())
+        return buffer.getvalue()
 
     @classmethod
     def load(cls, path: Path) -> "Checkpoint":

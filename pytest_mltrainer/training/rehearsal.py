@@ -216,7 +216,7 @@ def _learn_tiny_batch(
             for step in range(TINY_STEPS):
                 optimizer.zero_grad()
                 loss = task.loss(task.predict(model, inputs), targets, plain)
-                value = float(loss)
+                value = float(loss.detach())
                 if step == 0 and math.isnan(first):
                     first = value
                 if value < best:

@@ -26,8 +26,9 @@ from pytest_mltrainer.training.batches import to_device
 from pytest_mltrainer.training.checkpoints import Checkpoint
 from pytest_mltrainer.training.evaluate import predict_split
 from pytest_mltrainer.training.objective import maximizes, objective_metric
+from pytest_mltrainer.training.profile import profile_data
+from pytest_mltrainer.training.progress import is_better
 from pytest_mltrainer.training.reproducibility import choose_device, fix_seeds, make_deterministic
-from pytest_mltrainer.training.session import is_better
 from pytest_mltrainer.training.task import Splits, Task, load_task
 from pytest_mltrainer.training.telemetry import Telemetry
 from pytest_mltrainer.training.tracking import load_data
@@ -122,6 +123,11 @@ class TrainingRun:
         )
         fix_seeds(self.config.seed)
         return load_data(self.task, self.config)[0]
+
+    @cached_property
+    def profiled(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What `splits.json` and `data_profile.json` would hold for the data as it is now."""
+        return profile_data(self.task, self.splits)
 
     @cached_property
     def metric(self) -> Metric:

@@ -9,7 +9,6 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,12 @@ import numpy as np
 import torch
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from pytest_mltrainer.core import files
 from pytest_mltrainer.core.config import Config
 from pytest_mltrainer.core.errors import UnseededTrainingError, UserError
 from pytest_mltrainer.core.evidence import EpochRecord
 from pytest_mltrainer.core.project import Project
+from pytest_mltrainer.evaluation.predictions import Array
 from pytest_mltrainer.training.batches import (
     SealedSplits,
     TrainingLoader,
@@ -33,6 +34,7 @@ from pytest_mltrainer.training.objective import maximizes, objective_metric
 from pytest_mltrainer.training.observer import NonFiniteTraining, Observer, StepsDone
 from pytest_mltrainer.training.optimizers import make_scheduler
 from pytest_mltrainer.training.permit import Permit
+from pytest_mltrainer.training.progress import Progress
 from pytest_mltrainer.training.replay import describe_fault
 from pytest_mltrainer.training.reproducibility import (
     FixedSeeds,
@@ -48,21 +50,6 @@ from pytest_mltrainer.training.tracking import load_data
 
 LIMIT_KEPT_SAMPLES = 16_384
 """Training outputs kept for the metric of an epoch; the rest of a larger epoch is not scored."""
-
-
-@dataclass(slots=True)
-class Progress:
-    """Counters of early stopping, and the best epoch so far."""
-
-    best_epoch: int = -1
-    best_value: float = math.nan
-    epochs_since_best: int = 0
-    epochs_done: int = 0
-    stopped_early: bool = False
-
-    def to_json(self) -> dict[str, Any]:
-        """The counters as they stand in a checkpoint."""
-        return {name: getattr(self, name) for name in self.__slots__}
 
 
 class TrainingSession:
@@ -259,7 +246,12 @@ class TrainingSession:
             )
         scores = self.task.metrics(predictions.outputs, predictions.targets)
         validation = {"loss": loss, **as_floats(scores, self.task)}
-        self._judge_progress(epoch, validation)
+        self.progress.update(
+            epoch,
+            self.monitored(validation),
+            maximize=self.maximize,
+            stopping=self.config.training.early_stopping,
+        )
         if isinstance(self.scheduler, ReduceLROnPlateau):
             self.scheduler.step(self.monitored(validation))
         record = EpochRecord(
@@ -320,25 +312,19 @@ class TrainingSession:
         if self._kept:
             outputs = torch.cat([kept[0] for kept in self._kept]).float().cpu().numpy()
             targets = torch.cat([kept[1] for kept in self._kept]).cpu().numpy()
-            scores |= as_floats(self.task.metrics(outputs, targets), self.task)
+            scores |= self._scored(outputs, targets)
             self._kept.clear()
         return scores
+
+    def _scored(self, outputs: Array, targets: Array) -> dict[str, float]:
+        """The task's own metrics; of ours only the objective's, for it is scored every epoch."""
+        if type(self.task).metrics is Task.metrics:
+            return {self.metric.name: self.metric.score(outputs, targets)}
+        return as_floats(self.task.metrics(outputs, targets), self.task)
 
     def _record(self, rows: "np.ndarray[Any, Any]") -> None:
         self._telemetry.append_steps(rows)
         self._losses.append(rows["loss"])
-
-    def _judge_progress(self, epoch: int, validation: Mapping[str, float]) -> None:
-        progress, stopping = self.progress, self.config.training.early_stopping
-        value = self.monitored(validation)
-        better = is_better(value, progress.best_value, maximize=self.maximize)
-        margin = stopping.min_delta if stopping else 0.0
-        clearly = better and not abs(value - progress.best_value) < margin
-        if better:
-            progress.best_epoch, progress.best_value = epoch, value
-        progress.epochs_since_best = 0 if clearly else progress.epochs_since_best + 1
-        progress.epochs_done += 1
-        progress.stopped_early = bool(stopping and progress.epochs_since_best >= stopping.patience)
 
     def _save(self, epoch: int) -> None:
         checkpoint = Checkpoint(
@@ -352,11 +338,15 @@ class TrainingSession:
             progress=self.progress.to_json(),
         )
         folder = self.output / "checkpoints"
+        names = ["last.pt"]
         if self.progress.best_epoch == epoch:
-            checkpoint.save(folder / "best.pt")
+            names.append("best.pt")
         if (epoch + 1) % self.config.training.checkpoint_every == 0:
-            checkpoint.save(folder / f"epoch_{epoch + 1:04d}.pt")
-        checkpoint.save(folder / "last.pt")
+            names.append(f"epoch_{epoch + 1:04d}.pt")
+        content = checkpoint.content()
+        # The last one last: whoever resumes from it finds the others of its epoch written.
+        for name in reversed(names):
+            files.write_bytes(folder / name, content)
 
     def _report_epoch(self, record: EpochRecord) -> None:
         name = self.metric.name
@@ -373,15 +363,6 @@ class TrainingSession:
                 "duration_s": record.duration_s,
             }
         )
-
-
-def is_better(value: float, best: float, *, maximize: bool) -> bool:
-    """Whether a finite value beats the best so far; the first finite one does, a tie does not."""
-    if not math.isfinite(value):
-        return False
-    if not math.isfinite(best):
-        return True
-    return value > best if maximize else value < best
 
 
 def as_floats(scores: Mapping[str, Any], task: Task) -> dict[str, float]:

@@ -101,7 +101,12 @@ class Task:
         return self.collate(samples)[0]
 
     def train(self, session: "TrainingSession") -> None:
-        """Train `session.model`. The built-in loop by default; override it for one of your own."""
+        """Train `session.model`. The built-in loop by default; override it for one of your own.
+
+        A loop of one's own goes over `session.epochs()` and `session.batches()`, steps
+        `session.optimizer`, and ends each epoch by `session.finish_epoch(epoch)`, which validates,
+        records and saves.
+        """
         session.fit()
 
 

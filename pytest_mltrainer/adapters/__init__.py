@@ -1,1 +1,0 @@
-"""One module per training framework that a task may bring along."""
