@@ -17,7 +17,7 @@ def main(repository: Path) -> None:
         elsewhere = Path(name)
         distributions = elsewhere / "dist"
         # Without --wheel or --sdist the wheel is made from the sdist, as an installer would.
-        run(sys.executable, "-m", "build", "--outdir", distributions, repository)
+        run(sys.executable, "-m", "build", "--quiet", "--outdir", distributions, repository)
         (wheel,) = distributions.glob("*.whl")
         venv.create(elsewhere / "venv", with_pip=True)
         programs = elsewhere / "venv" / "bin"
