@@ -6,18 +6,20 @@ from typing import Any
 from pytest_mltrainer.phases.common import PhaseWork
 
 from pytest_mltrainer.core import files, ledger
+from pytest_mltrainer.core.digests import digest_value
 from pytest_mltrainer.core.errors import UserError
 from pytest_mltrainer.core.evidence import Evidence
 from pytest_mltrainer.core.work import Work, WorkRequest
 from pytest_mltrainer.launchers.local import LocalLauncher
-from pytest_mltrainer.training.environment import capture_environment, capture_source
-from pytest_mltrainer.training.objective import maximizes, objective_metric
+from pytest_mltrainer.training.environment import capture_environment
+from pytest_mltrainer.training.objective import describe_objective, maximizes, objective_metric
 from pytest_mltrainer.training.profile import profile_data
 from pytest_mltrainer.training.reproducibility import (
     choose_device,
     fix_seeds,
     make_deterministic,
 )
+from pytest_mltrainer.training.source import capture_source
 from pytest_mltrainer.training.tracking import load_data, project_data
 
 ROLES = ("first", "second")
@@ -38,7 +40,8 @@ def work(request: WorkRequest) -> dict[str, Any]:
             rehearsal.cancel()
     planning.do("record", lambda: _record(planning))
     done = planning.finish()
-    ledger.record(planning.run, ledger.PLANNED)
+    objective = files.read_json(planning.output / "objective.json")
+    ledger.record(planning.run, ledger.PLANNED, objective=digest_value(objective))
     return done
 
 
@@ -106,7 +109,8 @@ def _record(planning: PhaseWork) -> Iterable[str]:
     first = files.read_json(planning.output / "rehearsal/first.json")
     planning.write_json("config_resolved.json", config.to_json())
     planning.write_json("environment.json", capture_environment(choose_device(config.device)))
-    planning.write_json("source.json", capture_source(planning.project))
+    planning.write_json("objective.json", describe_objective(config, task, profile))
+    written = _source(planning)
     planning.diagnose(
         Evidence(
             kind=task.kind,
@@ -122,6 +126,20 @@ def _record(planning: PhaseWork) -> Iterable[str]:
     return [
         "config_resolved.json",
         "environment.json",
-        "source.json",
+        "objective.json",
         "diagnoses.json",
+        *written,
     ]
+
+
+def _source(planning: PhaseWork) -> list[str]:
+    """The commit and a patch to what trains; without git, the sources themselves."""
+    source = capture_source(planning.project)
+    planning.write_json("source.json", source.facts)
+    if source.facts["git"]:
+        files.write_bytes(planning.output / "source.patch", source.patch)
+    else:
+        for name in planning.code_files:
+            content = (planning.project.root / name).read_bytes()
+            files.write_bytes(planning.output / "sources" / name, content)
+    return ["source.json", "source.patch", "sources/**/*"]

@@ -9,13 +9,13 @@ from pytest_mltrainer.core.digests import digest_value
 from pytest_mltrainer.core.errors import StorageError, UserError
 from pytest_mltrainer.core.steps import STEPS
 from pytest_mltrainer.training.checkpoints import Checkpoint
-from pytest_mltrainer.training.environment import capture_environment
+from pytest_mltrainer.training.environment import capture_environment, peak_memory
 from pytest_mltrainer.training.reproducibility import numerics_fingerprint
 from pytest_mltrainer.training.run import TrainingRun
 from pytest_mltrainer.training.session import TrainingSession
 from pytest_mltrainer.training.tracking import project_data
 
-TRAINED = ["checkpoints/*.pt", "telemetry/*", "fault.json"]
+TRAINED = ["checkpoints/*.pt", "telemetry/*", "fault.json", "resources.json"]
 
 
 def train(phase: PhaseWork) -> Iterable[str]:
@@ -31,6 +31,7 @@ def train(phase: PhaseWork) -> Iterable[str]:
     session.run()
     if session.fault is not None:
         phase.write_json("fault.json", session.fault)
+    phase.write_json("resources.json", peak_memory(session.device))
     phase.record["environment"] = capture_environment(session.device)
     phase.record["upstream"] = phase.upstream_identity("planning")
     return TRAINED

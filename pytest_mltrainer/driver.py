@@ -25,10 +25,10 @@ from pytest_mltrainer.collection import (
     sort_out,
 )
 from pytest_mltrainer.core.config import load_config
-from pytest_mltrainer.core.errors import UserError
+from pytest_mltrainer.core.errors import UserError, did_you_mean
 from pytest_mltrainer.core.judge import CannotJudge, CheckFailed, NotApplicable
 from pytest_mltrainer.core.lock import writer_lock
-from pytest_mltrainer.core.project import Project
+from pytest_mltrainer.core.project import Project, check_task
 from pytest_mltrainer.core.verdict import CheckOutcome, CheckResult
 from pytest_mltrainer.non_public import collect_unfiltered, junit_path, run_serially, show_as_text
 from pytest_mltrainer.pipeline_run import PipelineRun
@@ -61,6 +61,8 @@ class Driver:
         serial = run_serially(config)
         try:
             project = Project.load(config.rootpath)
+            sys.path.insert(0, str(project.root))
+            check_task(project)
             pipeline = PipelineRun(
                 project=project,
                 config=load_config(project.config_path),
@@ -73,7 +75,6 @@ class Driver:
         config.stash[PIPELINE] = pipeline
         config.option.continue_on_collection_errors = False
         pytest.register_assert_rewrite("pytest_mltrainer.gates")
-        sys.path.insert(0, str(project.root))
         driver = cls(config, pipeline, serial=serial)
         offer_fixtures(config)
         _collect_whole_project(config, pipeline)
@@ -108,6 +109,7 @@ class Driver:
         ours = [item for item in items if id(item) not in taken]
         if ordinary:
             config.hook.pytest_deselected(items=ordinary)
+        self._refuse_unknown_ids([item.nodeid for item in ours])
         try:
             pipeline.make_plan()
         except UserError as error:
@@ -247,9 +249,21 @@ class Driver:
 
     def _is_chosen(self, item: pytest.Item) -> bool:
         return not self.chosen_ids or any(
-            item.nodeid == chosen or item.nodeid.startswith((f"{chosen}::", f"{chosen}/"))
-            for chosen in self.chosen_ids
+            _is_within(item.nodeid, chosen) for chosen in self.chosen_ids
         )
+
+    def _refuse_unknown_ids(self, nodeids: list[str]) -> None:
+        """Raise UsageError for an id among the arguments that no check of the target's gate has."""
+        for chosen in self.chosen_ids:
+            phase = chosen.removeprefix(GATE_IDS).partition("/")[0]
+            if phase in self.pipeline.phases and phase != self.pipeline.target:
+                raise pytest.UsageError(
+                    f"{chosen} is a check of another gate: run it with --phase={phase}"
+                )
+            if not any(_is_within(nodeid, chosen) for nodeid in nodeids):
+                raise pytest.UsageError(
+                    f"{chosen}: no check has this id.{did_you_mean(chosen, nodeids)}"
+                )
 
     def _conclude(self) -> None:
         if self.current is not None:
@@ -360,13 +374,18 @@ def _not_applicable(report: pytest.TestReport, item: pytest.Item, error: NotAppl
     setattr(report, STATUS, "NOT APPLICABLE")
 
 
+def _is_within(nodeid: str, chosen: str) -> bool:
+    """Whether `chosen` is the id, or that of its module or gate."""
+    return nodeid == chosen or nodeid.startswith((f"{chosen}::", f"{chosen}/"))
+
+
 def _take_gate_ids(config: pytest.Config) -> list[str]:
     """Ids of built-in checks given as arguments: they are no paths, so pytest must not see them."""
     chosen = [argument for argument in config.args if argument.startswith(GATE_IDS)]
     config.args[:] = [argument for argument in config.args if argument not in chosen]
     if chosen and not config.args:
         config.args[:] = [str(config.rootpath)]
-    return chosen
+    return [identity.rstrip("/") for identity in chosen]
 
 
 def _collect_whole_project(config: pytest.Config, pipeline: PipelineRun) -> None:

@@ -3,6 +3,7 @@
 import numpy as np
 from pytest_mltrainer.gates.common import training_completed
 
+from pytest_mltrainer.core.config import Limits
 from pytest_mltrainer.core.judge import Judge, guided_by
 from pytest_mltrainer.evaluation.intervals import change
 from pytest_mltrainer.training.run import Evaluation, TrainingRun
@@ -76,6 +77,30 @@ def test_beats_trivial(evaluation: Evaluation, judge: Judge) -> None:
         above=0.0,
         by="lower bound",
     )
+
+
+def test_resources_used(
+    training_run: TrainingRun, telemetry: Telemetry, limits: Limits, judge: Judge
+) -> None:
+    """Peak memory and throughput are measured, and a long run does not mostly wait for data.
+
+    Throughput and the share of waiting follow from the step records. The share is judged by
+    `max_wait_share` where training took over `wait_judged_after_minutes`, else noted: the first
+    batches of a short run wait for everything to start.
+    """
+    seconds = float(telemetry.steps["step_s"].sum())
+    if seconds <= 0:
+        judge.cannot("no step time was recorded")
+    memory = training_run.json("resources.json")
+    judge(memory["host_mb"], what="peak memory of the worker", above=0, unit="MB")
+    if "device_mb" in memory:
+        judge.note(f"peak memory of the accelerator: {memory['device_mb']:.0f} MB")
+    judge(len(telemetry.steps) / seconds, what="updates per second", above=0)
+    share = float(telemetry.steps["wait_s"].sum()) / seconds
+    if seconds < limits.wait_judged_after_minutes * 60:
+        judge.note(f"{share:.0%} of the step time went by waiting for data (a short run: noted)")
+        return
+    judge(share, what="share of the step time spent waiting", at_most=limits.max_wait_share)
 
 
 def test_time_budget(training_run: TrainingRun, judge: Judge) -> None:

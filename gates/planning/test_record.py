@@ -3,11 +3,17 @@
 from importlib.metadata import distributions
 
 from pytest_mltrainer.core.config import Config, load_config
+from pytest_mltrainer.core.digests import digest_source, digest_value
 from pytest_mltrainer.core.hooks import offered, plugin_manager
 from pytest_mltrainer.core.judge import Judge
+from pytest_mltrainer.core.ledger import PLANNED, events
 from pytest_mltrainer.core.steps import STEPS
 from pytest_mltrainer.export.format import exporter_named, exporters
+from pytest_mltrainer.training.objective import describe_objective
 from pytest_mltrainer.training.run import TrainingRun
+from pytest_mltrainer.training.source import GitError, rebuilt_tree, sources_at
+
+OBJECTIVE = "objective.json"
 
 
 def test_environment_captured(training_run: TrainingRun, judge: Judge) -> None:
@@ -64,3 +70,61 @@ def test_config_valid(training_run: TrainingRun, judge: Judge) -> None:
         wanted="none",
         artifact=training_run.described("config_resolved.json"),
     )
+
+
+def test_source_state_recorded(training_run: TrainingRun, judge: Judge) -> None:
+    """The recorded commit and patch make the very sources that were rehearsed.
+
+    The patch is applied to the commit, in an index of its own; the tree must be the recorded one,
+    and every code file in it must be what the rehearsal imported. Without git the stored sources
+    are compared instead.
+    """
+    source = training_run.json("source.json")
+    recorded = training_run.manifest.steps["rehearse"].inputs
+    code = {
+        name.removeprefix("code/"): digest
+        for name, digest in recorded.items()
+        if name.startswith("code/")
+    }
+    if not source["git"]:
+        judge.note(f"no commit: {source['reason']}")
+        stored = {
+            name: digest_source(training_run.folder.artifact(f"sources/{name}")) for name in code
+        }
+        judge.equal(stored, code, what=f"{len(code)} stored sources against what was rehearsed")
+        return
+    patch = training_run.folder.artifact("source.patch").read_bytes()
+    try:
+        tree = rebuilt_tree(training_run.project, source["commit"], patch)
+    except GitError as error:
+        judge.that(
+            False, what="commit and recorded patch", measured=error, wanted="the patch applies"
+        )
+    judge.equal(
+        tree,
+        source["tree"],
+        what=f"tree of commit {source['commit'][:12]} with the recorded patch",
+        artifact=training_run.described("source.patch"),
+    )
+    rebuilt = sources_at(training_run.project, source["commit"], patch, list(code))
+    judge.equal(rebuilt, code, what=f"{len(code)} sources in that tree, against the rehearsed ones")
+
+
+def test_objective_preregistered(training_run: TrainingRun, judge: Judge) -> None:
+    """Metric, direction and target were frozen before anything trained, and have not changed.
+
+    `objective.json` must follow from the configuration as it is now, and the ledger must show it
+    at the last planning, before any final training or opening of the test set behind it.
+    """
+    stored = training_run.json("objective.json")
+    wanted = describe_objective(
+        training_run.config, training_run.task, training_run.json("data_profile.json")
+    )
+    judge.equal(stored, wanted, what="objective.json", artifact=training_run.described(OBJECTIVE))
+    planned = [entry for entry in events(training_run.run_folder) if entry["event"] == PLANNED]
+    entered = planned[-1].get("objective") if planned else None
+    judge.equal(entered, digest_value(stored), what="objective in the ledger at the last planning")
+    for name, difference in (stored["smallest_difference"] or {}).items():
+        judge.note(
+            f"{stored['samples'][name]} {name} samples can decide differences from {difference:.3f}"
+        )

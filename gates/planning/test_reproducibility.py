@@ -41,6 +41,25 @@ def test_deterministic_algorithms(training_run: TrainingRun, judge: Judge) -> No
         )
 
 
+def test_loader_workers_seeded(training_run: TrainingRun, judge: Judge) -> None:
+    """With and without loader workers, two fresh processes get the same batches.
+
+    The first batches of an epoch are compared for no workers and for `training.loader_workers`.
+    What NumPy draws in two workers must repeat, and differ between the workers: seeded alike, they
+    would augment alike.
+    """
+    first, second = (training_run.json(name) for name in (FIRST, SECOND))
+    for workers, batches in first["loaders"].items():
+        judge.equal(
+            second["loaders"].get(workers),
+            batches,
+            what=f"{len(batches)} batches with {workers} loader workers in two processes",
+        )
+    draws = first["worker_draws"]
+    judge.equal(second["worker_draws"], draws, what="what NumPy draws in two loader workers")
+    judge.equal(len(set(draws.values())), len(draws), what="different draws of the workers")
+
+
 def test_two_runs_identical(training_run: TrainingRun, limits: Limits, judge: Judge) -> None:
     """Two fresh processes train `probe_steps` steps and agree bit for bit.
 

@@ -3,6 +3,7 @@
 import re
 import tomllib
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,25 @@ class Project:
             return path.resolve().relative_to(self.root).as_posix()
         except ValueError:
             return str(path)
+
+
+def check_task(project: Project) -> None:
+    """Raise ConfigError when there is no such module as the task's. Nothing is imported.
+
+    The project's root must be on `sys.path`.
+    """
+    package = project.task.partition(":")[0].partition(".")[0]
+    if not package or find_spec(package) is None:
+        raise ConfigError([missing_task(project.task)])
+
+
+def missing_task(task: str) -> str:
+    """What is said about a task whose module is not there."""
+    module = task.partition(":")[0]
+    return (
+        f"pyproject.toml tool.mltrainer.task: '{task}': no module '{module}' here: "
+        "name the file that holds the task"
+    )
 
 
 def _table(path: Path) -> dict[str, Any]:

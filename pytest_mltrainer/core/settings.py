@@ -143,6 +143,12 @@ class Limits(Settings):
     max_metric_difference: NotNegative = Field(
         default=1e-6, description="Relative, between a logged and the recomputed metric."
     )
+    max_wait_share: Share = Field(
+        default=0.30, description="Share of the step time spent waiting for data."
+    )
+    wait_judged_after_minutes: NotNegative = Field(
+        default=10.0, description="Runs shorter than this are not judged by their waiting."
+    )
     max_val_test_gap_points: NotNegative = Field(
         default=5.0, description="Percentage points by which validation may beat test."
     )

@@ -53,10 +53,13 @@ class PredictModule(nn.Module):
 
 
 def exporters(offered: dict[str, Exporter]) -> dict[str, Exporter]:
-    """The built-in formats and those that plugins offer."""
-    from pytest_mltrainer.export import onnx
-
-    return {"onnx": onnx.EXPORTER, **offered}
+    """The built-in formats, each a module here that defines `EXPORTER`, and those of plugins."""
+    built_in = {
+        path.stem: import_module(f"{__package__}.{path.stem}").EXPORTER
+        for path in sorted(Path(__file__).parent.glob("*.py"))
+        if "\nEXPORTER = " in path.read_text(encoding="utf-8")
+    }
+    return {**built_in, **offered}
 
 
 def load_export(exporter: Exporter, path: Path) -> Exported:

@@ -1,5 +1,6 @@
 """An export as a service would use it: elsewhere, in any batch size, timed, and ill-treated."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -90,7 +91,7 @@ def first_inputs(run: TrainingRun, size: int) -> Any:
 def load_elsewhere(run: TrainingRun, loader: str, path: Path) -> dict[int, dict[str, Any]]:
     """Load the file in a process without the project and predict; what came out, by batch size.
 
-    Raises RefusedElsewhere with the last line of that process's error.
+    Raises RefusedElsewhere with that process's error.
     """
     batches = {str(size): _array(first_inputs(run, size)) for size in batch_sizes(run)}
     with tempfile.TemporaryDirectory(prefix="mltrainer-export-") as folder:
@@ -106,8 +107,16 @@ def load_elsewhere(run: TrainingRun, loader: str, path: Path) -> dict[int, dict[
             check=False,
         )
     if done.returncode:
-        raise RefusedElsewhere(f"{path}: {done.stderr.strip().splitlines()[-1]}")
+        why = _last_error(done.stderr) or f"the process ended with exit status {done.returncode}"
+        raise RefusedElsewhere(f"{path.name}: {why}")
     return {int(size): found for size, found in json.loads(done.stdout).items()}
+
+
+def _last_error(stderr: str) -> str:
+    """What stands behind the last frame of a traceback, in one line: a message may have several."""
+    lines = reversed(stderr.rstrip().splitlines())
+    behind = list(itertools.takewhile(lambda line: not line.startswith("  "), lines))
+    return " ".join(line.strip() for line in reversed(behind))
 
 
 def latency(predict: Exported, run: TrainingRun, size: int) -> Latency:

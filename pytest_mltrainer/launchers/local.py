@@ -92,6 +92,7 @@ class LocalWork:
         # The group outlives its leader when the user's code has children of its own.
         _signal_group(self._process.pid, signal.SIGKILL)
         self._process.wait()
+        self._close_stdin()
 
     def result(self) -> WorkResult:
         """Wait for the end (at most until the timeout) and say how it ended."""
@@ -100,9 +101,7 @@ class LocalWork:
         status = self._process.wait()
         _signal_group(self._process.pid, signal.SIGKILL)
         self._log.join(GRACE_S)
-        if self._process.stdin is not None:
-            with contextlib.suppress(OSError):
-                self._process.stdin.close()
+        self._close_stdin()
         if self._ended_by == "timeout":
             minutes = self._timeout_s / 60
             return WorkResult(
@@ -113,6 +112,11 @@ class LocalWork:
         if self._ended_by == "cancelled":
             return WorkResult(status="cancelled", message="cancelled")
         return WorkResult.load(self._folder) or _crash(status)
+
+    def _close_stdin(self) -> None:
+        if self._process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
 
 
 def _crash(status: int) -> WorkResult:
@@ -144,7 +148,7 @@ def _read_events(path: Path, position: int) -> tuple[int, list[WorkEvent]]:
 def _keep_log(output: IO[bytes], path: Path) -> None:
     """Write the first and the last megabyte of the worker's output."""
     kept, tail, dropped = 0, bytearray(), 0
-    with path.open("wb") as log:
+    with output, path.open("wb") as log:
         while chunk := os.read(output.fileno(), 65_536):
             head = chunk[: max(LIMIT_LOG_BYTES - kept, 0)]
             log.write(head)

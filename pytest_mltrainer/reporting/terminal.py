@@ -87,9 +87,10 @@ _WORDS = {
 
 def _check_lines(summary: "GateSummary") -> Iterator[Line]:
     for result in summary.results:
-        if result.outcome in ("fail", "cannot judge"):
-            reason = result.reason.strip().partition("\n")[0].removeprefix("cannot judge: ")
-            yield _cut(f"  {result.outcome:<13}{result.id}: {reason}"), {"red": True}
+        if result.outcome != "pass":
+            reason = result.reason.strip().partition("\n")[0].removeprefix(f"{result.outcome}: ")
+            colour = {} if result.outcome == "not applicable" else {"red": True}
+            yield _cut(f"  {result.outcome:<15}{result.id}: {reason}"), colour
 
 
 def _diagnosis_lines(pipeline: "PipelineRun") -> Iterator[Line]:

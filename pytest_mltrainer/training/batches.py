@@ -46,9 +46,16 @@ class TrainingLoader:
     """The training batches of an epoch, drawn alike each time it is asked for the same epoch."""
 
     def __init__(
-        self, task: Task, dataset: Dataset[Any], config: Config, *, seed: int, pin_memory: bool
+        self,
+        task: Task,
+        dataset: Dataset[Any],
+        config: Config,
+        *,
+        seed: int,
+        pin_memory: bool = False,
+        workers: int | None = None,
     ) -> None:
-        """Batch size, shuffling and worker count come from `training`."""
+        """Batch size, shuffling and, unless given here, worker count come from `training`."""
         training = config.training
         self.order = EpochBatches(
             len(dataset),  # type: ignore[arg-type]
@@ -61,7 +68,7 @@ class TrainingLoader:
             dataset,
             batch_sampler=self.order,
             collate_fn=task.collate,
-            num_workers=training.loader_workers,
+            num_workers=training.loader_workers if workers is None else workers,
             generator=self._generator,
             pin_memory=pin_memory,
         )

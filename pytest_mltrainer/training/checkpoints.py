@@ -87,6 +87,8 @@ def load_safely(path: Path) -> Any:
             f"{path}: it holds more than tensors and plain values, and loading that would run code "
             "from the file: refused. Take a checkpoint that this project wrote itself"
         ) from error
-    except (zipfile.BadZipFile, RuntimeError, EOFError, OSError, ValueError) as error:
+    except StorageError:
+        raise
+    except Exception as error:  # a damaged pickle raises whatever its broken stack comes upon
         reason = str(error).partition("\n")[0]
         raise StorageError(f"{path}: not a readable torch file ({reason}); train again") from error

@@ -1,22 +1,21 @@
-"""The environment and the source that trained, captured so that they can be made again."""
+"""The environment that trained, captured so that it can be made again; secrets redacted."""
 
 import os
 import platform
 import re
-import subprocess
+import resource
 import sys
 from importlib.metadata import distributions
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from pytest_mltrainer.core.digests import sha256_bytes
-from pytest_mltrainer.core.project import Project
-
 RECORDED_VARIABLES = re.compile(r"^(PYTHON|CUDA|CUBLAS|NCCL|OMP|MKL|OPENBLAS|TORCH|PYTORCH)")
-_SECRET_NAME = re.compile(r"(TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|ACCESS_KEY)", re.I)
-_URL_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
+_SECRET_NAME = re.compile(
+    r"(TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|AUTH|PRIVATE|_(KEY|PASS|PWD)(_|$))", re.I
+)
+# Up to the last @ of the host part: people write passwords that hold one.
+URL_CREDENTIALS = re.compile(r"(?<=://)[^/\s]+@")
 
 
 def capture_environment(device: torch.device) -> dict[str, Any]:
@@ -49,35 +48,16 @@ def capture_environment(device: torch.device) -> dict[str, Any]:
     }
 
 
-def capture_source(project: Project) -> dict[str, Any]:
-    """Commit, branch and patch of the project; without git it says so."""
-    commit = _git(project.root, "rev-parse", "HEAD")
-    if commit is None:
-        return {"git": False, "reason": "no git repository, or git is not installed"}
-    patch = _git(project.root, "diff", "--binary", "HEAD", "--", ".") or ""
-    untracked = _git(project.root, "ls-files", "--others", "--exclude-standard", "--", ".") or ""
-    remote = _git(project.root, "config", "--get", "remote.origin.url") or ""
-    return {
-        "git": True,
-        "commit": commit.strip(),
-        "branch": (_git(project.root, "rev-parse", "--abbrev-ref", "HEAD") or "").strip(),
-        "remote": _URL_CREDENTIALS.sub("***@", remote.strip()),
-        "patch_sha256": sha256_bytes(patch.encode()),
-        "changed": bool(patch),
-        "untracked": untracked.split("\n")[:-1],
-    }
-
-
 def redact(name: str, value: str) -> str:
     """The value, or `***` where the name says that it is a secret; credentials in URLs go too."""
-    return "***" if _SECRET_NAME.search(name) else _URL_CREDENTIALS.sub("***@", value)
+    return "***" if _SECRET_NAME.search(name) else URL_CREDENTIALS.sub("***@", value)
 
 
-def _git(folder: Path, *arguments: str) -> str | None:
-    try:
-        done = subprocess.run(
-            ["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=30, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout if done.returncode == 0 else None
+def peak_memory(device: torch.device) -> dict[str, float]:
+    """Peak memory of this process so far, and of the accelerator, in MB."""
+    # Linux counts in kibibytes, macOS in bytes.
+    unit = 1 if sys.platform == "darwin" else 1024
+    peak = {"host_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6}
+    if device.type == "cuda":
+        peak["device_mb"] = torch.cuda.max_memory_allocated(device) / 1e6
+    return peak

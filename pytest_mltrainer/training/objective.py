@@ -1,6 +1,10 @@
-"""The objective's metric and its direction, from the configuration and the task's kind."""
+"""The objective: its metric, its direction, its target, and what the sample size can decide."""
+
+from collections.abc import Mapping
+from typing import Any
 
 from pytest_mltrainer.core.config import Config
+from pytest_mltrainer.evaluation.intervals import smallest_detectable
 from pytest_mltrainer.evaluation.metrics import Metric, default_metric, metric_named
 from pytest_mltrainer.training.task import Task
 
@@ -15,3 +19,25 @@ def maximizes(config: Config, metric: Metric) -> bool:
     """Whether more is better: `objective.direction`, else what the metric says."""
     direction = config.objective.direction
     return metric.maximize if direction is None else direction == "maximize"
+
+
+def describe_objective(config: Config, task: Task, profile: Mapping[str, Any]) -> dict[str, Any]:
+    """The objective as planning freezes it, resolved, with what each split's size can decide.
+
+    `smallest_difference` is the smallest that n samples can show at 95 %, for proportions alone.
+    """
+    metric = objective_metric(config, task)
+    sizes = {name: profile["splits"][name]["n"] for name in ("validation", "test")}
+    target = config.objective.target
+    decidable = metric.scale == "proportion" and target is not None and 0 < target < 1
+    return {
+        "metric": metric.name,
+        "direction": "maximize" if maximizes(config, metric) else "minimize",
+        "target": target,
+        "samples": sizes,
+        "smallest_difference": {
+            name: smallest_detectable(n, float(target or 0)) for name, n in sizes.items()
+        }
+        if decidable
+        else None,
+    }

@@ -124,7 +124,35 @@ class Observer:
         self._losses.append(root.detach())
         self._backward(tensors, *args, **options)
 
-    def _before_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    def _before_step(
+        self, optimizer: torch.optim.Optimizer, arguments: tuple[Any, ...], options: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        """Look at the update; where a closure computes it (LBFGS), at its first evaluation."""
+        closure = options.get("closure") or next(iter(arguments[1:]), None)
+        if not callable(closure):
+            self._look(optimizer)
+            return None
+        self._losses.clear()
+        others = {name: value for name, value in options.items() if name != "closure"}
+        return (arguments[0], self._observed_closure(optimizer, closure), *arguments[2:]), others
+
+    def _observed_closure(
+        self, optimizer: torch.optim.Optimizer, closure: Callable[[], Any]
+    ) -> Callable[[], Any]:
+        is_first = True
+
+        def evaluate() -> Any:
+            nonlocal is_first
+            loss = closure()
+            if is_first:
+                is_first = False
+                self._look(optimizer)
+            self._losses.clear()
+            return loss
+
+        return evaluate
+
+    def _look(self, optimizer: torch.optim.Optimizer) -> None:
         gradients = [part.grad for part in self._watched(optimizer) if part.grad is not None]
         if not gradients:
             return

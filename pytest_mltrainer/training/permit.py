@@ -1,6 +1,6 @@
 """Who may train: only what planning has passed, for exactly this code, configuration and data."""
 
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass
 
 from pytest_mltrainer.core.artifacts import RunFolder
 from pytest_mltrainer.core.config import Config
@@ -23,11 +23,12 @@ class Permit:
 
     planning: str
     limit_steps: int | None
-    _origin: object
+    # Not a field: `dataclasses.replace` must not turn one permit into another.
+    _origin: InitVar[object]
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, _origin: object) -> None:
         """Raise UnseededTrainingError unless made by this module."""
-        if self._origin is not _MADE_HERE:
+        if _origin is not _MADE_HERE:
             raise UnseededTrainingError(
                 "a Permit cannot be made by hand: training starts from a passed planning gate, "
                 "run `pytest --phase=baseline`"

@@ -124,7 +124,8 @@ class _Columns:
             finite[:, empty] = 0.0
             mean, std = np.nanmean(finite, axis=0), np.nanstd(finite, axis=0)
             low, high = np.nanmin(finite, axis=0), np.nanmax(finite, axis=0)
-        varying = std[std > 0]
+        # Not std > 0: the deviation of a constant 0.1 is not 0 but a rounding error.
+        varying = std[low < high]
         widest = np.argsort(-np.maximum(np.abs(low), np.abs(high)))[:LIMIT_SHOWN]
         return {
             "judged": True,
@@ -138,7 +139,7 @@ class _Columns:
             "std_min": float(varying.min()) if varying.size else 0.0,
             "std_max": float(varying.max()) if varying.size else 0.0,
             "scale_ratio": float(varying.max() / varying.min()) if varying.size else 1.0,
-            "constant_columns": int((std == 0).sum()) if tabular else 0,
+            "constant_columns": int((low == high).sum()) if tabular else 0,
             "widest": [
                 {
                     "column": int(column),

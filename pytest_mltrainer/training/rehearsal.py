@@ -4,6 +4,7 @@ Each rehearsal runs in a fresh process; two of them must agree bit for bit.
 """
 
 import hashlib
+import itertools
 import math
 import os
 import random
@@ -16,12 +17,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from pytest_mltrainer.core import files
 from pytest_mltrainer.core.config import Config, apply_patch
 from pytest_mltrainer.core.project import Project
 from pytest_mltrainer.core.work import WorkRequest
-from pytest_mltrainer.training.batches import to_device
+from pytest_mltrainer.training.batches import TrainingLoader, to_device
 from pytest_mltrainer.training.profile import profile_model
 from pytest_mltrainer.training.reproducibility import (
     RngState,
@@ -37,6 +39,7 @@ from pytest_mltrainer.training.session import TrainingSession
 from pytest_mltrainer.training.task import Task, load_task
 from pytest_mltrainer.training.tracking import project_code
 
+LOADER_BATCHES = 5
 TINY_BATCH = 8
 TINY_STEPS = 200
 TINY_RATES = (1e-3, 1e-2, 1e-1)
@@ -57,6 +60,8 @@ def rehearse(request: WorkRequest) -> dict[str, Any]:
     found["step_s"] = (time.perf_counter() - started) / max(len(found["steps"]), 1)
     found["updates_per_epoch"] = session.updates_per_epoch
     found["fault"] = session.fault
+    found["loaders"] = _loader_digests(task, config, session)
+    found["worker_draws"] = _worker_draws(config.seed)
     if request.arguments["role"] == "first":
         found["determinism"] = _determinism()
         found["numerics"] = numerics_fingerprint(session.device)
@@ -110,6 +115,39 @@ def _trained_steps(
     session.observer.on_step = record
     session.run()
     return digests, session
+
+
+def _loader_digests(task: Task, config: Config, session: TrainingSession) -> dict[str, list[str]]:
+    """Digests of the first batches of an epoch, by number of loader workers."""
+    found = {}
+    for workers in sorted({0, config.training.loader_workers}):
+        fix_seeds(derive_seed(config.seed, "epoch", 0))
+        loader = TrainingLoader(
+            task, session.splits.train, config, seed=config.seed, workers=workers
+        )
+        batches = itertools.islice(loader.epoch(0), LOADER_BATCHES)
+        found[str(workers)] = [digest_nested(batch) for batch in batches]
+    return found
+
+
+class _Draws(Dataset[tuple[int, float]]):
+    """Samples that say which worker made them, and what NumPy drew there."""
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: int) -> tuple[int, float]:
+        worker = get_worker_info()
+        return (worker.id if worker else -1), float(np.random.rand())
+
+
+def _worker_draws(seed: int) -> dict[str, str]:
+    """The first number that NumPy draws in each of two loader workers."""
+    generator = torch.Generator().manual_seed(derive_seed(seed, "loader", 0))
+    loader: DataLoader[Any] = DataLoader(
+        _Draws(), batch_size=None, num_workers=2, generator=generator
+    )
+    return {str(worker): repr(drawn) for worker, drawn in loader}
 
 
 def _controls(task: Task, config: Config, folder: Path, steps: int) -> dict[str, str]:

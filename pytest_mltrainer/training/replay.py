@@ -1,6 +1,7 @@
 """Finds where a training turned non-finite: the batch once more, with every module watched."""
 
 import math
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -54,8 +55,22 @@ def first_non_finite(
 ) -> tuple[str, str, str]:
     """Name, type and direction of the first module whose result is not finite, or three blanks.
 
-    Forward: finite inputs and a non-finite output. Backward: a finite gradient in, not out.
+    Forward: finite inputs and a non-finite output. Backward: a finite gradient in, not out. Inputs
+    or targets that are not finite themselves are no module's fault.
     """
+    with warnings.catch_warnings():
+        # The first module's inputs want no gradient, which torch warns of for each hook on it.
+        warnings.simplefilter("ignore")
+        try:
+            return _watched(session, inputs, targets, backward_hooks=True)
+        except RuntimeError:
+            # Hooks forbid model code that changes a result in place: parameters tell as well.
+            return _watched(session, inputs, targets, backward_hooks=False)
+
+
+def _watched(
+    session: "TrainingSession", inputs: Any, targets: torch.Tensor, *, backward_hooks: bool
+) -> tuple[str, str, str]:
     found: list[tuple[str, str, str]] = []
     names = {module: name or "(model)" for name, module in session.model.named_modules()}
 
@@ -70,20 +85,26 @@ def first_non_finite(
     handles = []
     for module in names:
         handles.append(module.register_forward_hook(forward))
-        if not any(True for _ in module.children()):
+        if backward_hooks and not any(True for _ in module.children()):
             handles.append(module.register_full_backward_hook(backward))
+    in_place = [module for module in names if getattr(module, "inplace", False) is True]
+    for module in in_place:
+        module.inplace = False
     try:
         session.model.zero_grad()
         outputs = session.task.predict(session.model, inputs)
         loss = session.task.loss(outputs, targets, session.config)
-        if not found and not is_finite(loss):
+        is_sound = is_finite(loss)
+        if not found and not is_sound and _all_finite([outputs, targets]):
             found.append(("(loss)", f"{type(session.task).__name__}.loss", "forward"))
-        if not found:
+        if not found and is_sound:
             loss.backward()
             found.extend(_spoiled_parameter(session.model))
     finally:
         for handle in handles:
             handle.remove()
+        for module in in_place:
+            module.inplace = True
     return found[0] if found else ("", "", "")
 
 

@@ -9,7 +9,7 @@ import platform
 import random
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass
 from functools import cache
 from importlib.metadata import packages_distributions, version
 from typing import Any, Self
@@ -35,11 +35,12 @@ class FixedSeeds:
     """Proof that every generator of this process was seeded. Only `fix_seeds` can make it."""
 
     seed: int
-    _origin: object
+    # Not a field: `dataclasses.replace` must not turn one proof into another.
+    _origin: InitVar[object]
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, _origin: object) -> None:
         """Raise UnseededTrainingError unless made by `fix_seeds`."""
-        if self._origin is not _MADE_HERE:
+        if _origin is not _MADE_HERE:
             raise UnseededTrainingError("FixedSeeds cannot be made by hand: call fix_seeds(seed)")
 
 

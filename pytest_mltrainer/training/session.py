@@ -167,6 +167,7 @@ class TrainingSession:
             except StepsDone:
                 pass
             except NonFiniteTraining as error:
+                self._observer.flush()
                 self.fault = describe_fault(self, error, read_steps(self.output / STEPS_FILE))
 
     def epochs(self) -> Iterator[int]:

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset, default_collate
 
 from pytest_mltrainer.core.config import Config
 from pytest_mltrainer.core.errors import ConfigError, UserError
+from pytest_mltrainer.core.project import missing_task
 from pytest_mltrainer.evaluation.metrics import all_metrics
 from pytest_mltrainer.training.optimizers import make_optimizer
 
@@ -117,11 +118,9 @@ def load_task(path: str) -> Task:
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        if error.name != module_name:
+        if not f"{module_name}.".startswith(f"{error.name}."):
             raise
-        raise ConfigError(
-            [f"{where}: no module '{module_name}' here: name the file that holds the task"]
-        ) from error
+        raise ConfigError([missing_task(path)]) from error
     found = getattr(module, class_name, None)
     if not isinstance(found, type) or not issubclass(found, Task):
         tasks = [

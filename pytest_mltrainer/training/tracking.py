@@ -1,5 +1,6 @@
 """What a training is made from, seen rather than declared: files of data and of code."""
 
+import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -46,8 +47,11 @@ def project_code(project: Project) -> tuple[str, ...]:
 
 def project_data(project: Project, files: tuple[str, ...]) -> tuple[str, ...]:
     """Data files by the names that artifacts give them; files of the run folder are no data."""
-    run_folder = str(project.run_folder)
-    return tuple(data_name(project, path) for path in files if not path.startswith(run_folder))
+    return tuple(
+        data_name(project, path)
+        for path in files
+        if not Path(path).is_relative_to(project.run_folder)
+    )
 
 
 @contextmanager
@@ -69,6 +73,7 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
     if opened is None:
         return
     path, mode, _ = arguments
+    path = os.fsdecode(path) if isinstance(path, bytes) else path
     if not isinstance(path, str) or (isinstance(mode, str) and mode.strip("rbtU")):
         return
     if Path(path).suffix in _CODE_SUFFIXES or path.startswith(_SYSTEM_FOLDERS):
