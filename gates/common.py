@@ -89,8 +89,7 @@ def resumes(run: TrainingRun, judge: Judge) -> None:
         different = np.flatnonzero(repeated[column] != recorded[column])
         if different.size:
             row = int(different[0])
-            judge.that(
-                False,
+            judge.fail(
                 what=f"{column} of step {start + row}, resumed from {name}",
                 measured=float(repeated[column][row]).hex(),
                 wanted=float(recorded[column][row]).hex(),

@@ -20,8 +20,9 @@ pytest_plugins = ["pytester"]
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., TrainedProject]:
     """`trained(name, phase="baseline")`: a project of tests/projects, brought up to a phase.
 
-    Slow the first time, some 15 s, because it is a real run; shared by all workers of xdist, so
-    nothing may be written into it. Finalization goes on from the folder of the baseline.
+    Slow the first time, 15 s to a minute on a busy machine, because it is a real run; shared by
+    all workers of xdist, so nothing may be written into it. Finalization goes on from a copy of
+    the baseline.
     """
     base = tmp_path_factory.getbasetemp()
     # Each worker of xdist has a base folder of its own, inside the one that all share.

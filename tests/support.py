@@ -167,7 +167,7 @@ def inside(project: Path) -> Iterator[None]:
 def _is_of_a_project(module: object) -> bool:
     """Whether a module lies beside a `training_config.yaml`, in a folder of tests or of pytest."""
     file = getattr(module, "__file__", None)
-    return bool(file) and (Path(file).parent / "training_config.yaml").exists()
+    return file is not None and (Path(file).parent / "training_config.yaml").exists()
 
 
 def _check(check_id: str) -> Check:
@@ -180,7 +180,7 @@ def _training_run(project: Path, phase: str) -> TrainingRun:
 
 
 def _judged(check: Check, run: TrainingRun) -> CheckResult:
-    """Call the check as its gate would; what no user can cause is our own bug, and is raised."""
+    """Call the check as its gate would: whatever else it raises is a failure there too."""
     function = getattr(importlib.import_module(check.module), check.function)
     judge = Judge()
     outcome: CheckOutcome = "pass"
@@ -200,6 +200,8 @@ def _judged(check: Check, run: TrainingRun) -> CheckResult:
         outcome, reason = "not applicable", str(error)
     except (CannotJudge, UserError) as error:
         outcome, reason = "cannot judge", str(error)
+    except Exception as error:  # the libraries that run an export have exceptions of their own
+        outcome, reason = "fail", f"{type(error).__name__}: {error}"
     return CheckResult(
         id=check.id,
         outcome=outcome,

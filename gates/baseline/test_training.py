@@ -28,8 +28,7 @@ def test_losses_finite(training_run: TrainingRun, telemetry: Telemetry, judge: J
     """
     if training_run.has("fault.json"):
         fault = training_run.json("fault.json")
-        judge.that(
-            False,
+        judge.fail(
             what=f"{fault['what']} at step {fault['step']} (epoch {fault['epoch']})",
             measured=fault["loss"] if fault["what"] == "loss" else fault["gradient_norm"],
             wanted="finite",

@@ -5,6 +5,7 @@ import torch
 
 from pytest_mltrainer.core.config import Limits
 from pytest_mltrainer.core.judge import Judge
+from pytest_mltrainer.core.measurement import number
 from pytest_mltrainer.export.parity import compare, try_generated
 from pytest_mltrainer.export.served import ExportedModel
 from pytest_mltrainer.export.serving import (
@@ -15,6 +16,7 @@ from pytest_mltrainer.export.serving import (
     reactions,
     test_batches,
 )
+from pytest_mltrainer.training.reproducibility import digest_tensors
 from pytest_mltrainer.training.run import Evaluation, TrainingRun
 
 
@@ -22,7 +24,8 @@ def test_exported(training_run: TrainingRun, exported: ExportedModel, judge: Jud
     """Every configured format loads where the user's code cannot be imported, and takes any batch.
 
     A fresh process in an empty folder loads the file and predicts batches of 1, 2 and B samples of
-    the test set; each must give as many finite outputs as samples.
+    the test set; each must give as many finite outputs as samples. `model.json` must name the bytes
+    of every file, and the stored weights must be those of the best checkpoint, bit for bit.
     """
     judge.equal(exported.error, None, what="why the model could not be exported")
     for name in exported.formats:
@@ -30,12 +33,18 @@ def test_exported(training_run: TrainingRun, exported: ExportedModel, judge: Jud
         try:
             found = load_elsewhere(training_run, exported.loader(name), path)
         except RefusedElsewhere as refusal:
-            judge.that(
-                False, what=f"{name}: a process elsewhere", measured=refusal, wanted="predictions"
-            )
+            judge.fail(what=f"{name}: a process elsewhere", measured=refusal, wanted="predictions")
         for size, outputs in found.items():
             judge.equal(outputs["rows"], size, what=f"{name}: outputs for a batch of {size}")
             judge.equal(outputs["finite"], True, what=f"{name}: finite outputs, batch of {size}")
+    judge.equal(exported.damaged(), [], what="files of final_model that model.json misnames")
+    weights = training_run.checkpoint("best").model
+    judge.equal(
+        digest_tensors(exported.weights()),
+        digest_tensors(weights),
+        what=f"{len(weights)} stored weights against the best checkpoint",
+        artifact=training_run.described("final_model/weights.safetensors"),
+    )
 
 
 def test_export_parity(
@@ -64,10 +73,12 @@ def test_export_parity(
             what=f"{name}: decisions of {parity.n} flipped (agreement {parity.agreement:.4%})",
             at_most=max(1, limits.max_flip_share * parity.n),
         )
-        judge(
-            parity.largest_difference,
+        # Not by number: a NaN on one side is a difference, and nothing that could not be judged.
+        judge.that(
+            parity.largest_difference <= parity.tolerance,
             what=f"{name}: largest difference of outputs on {parity.n} test samples",
-            at_most=parity.tolerance,
+            measured=number(parity.largest_difference),
+            wanted=f"at most {number(parity.tolerance)}",
             artifact=training_run.described(f"final_model/{exported.path(name).name}"),
         )
         rows = next(iter(test_batches(training_run)))

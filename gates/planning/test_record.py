@@ -9,6 +9,7 @@ from pytest_mltrainer.core.judge import Judge
 from pytest_mltrainer.core.ledger import PLANNED, events
 from pytest_mltrainer.core.steps import STEPS
 from pytest_mltrainer.export.format import exporter_named, exporters
+from pytest_mltrainer.training.environment import redact
 from pytest_mltrainer.training.objective import describe_objective
 from pytest_mltrainer.training.run import TrainingRun
 from pytest_mltrainer.training.source import GitError, rebuilt_tree, sources_at
@@ -21,10 +22,13 @@ def test_environment_captured(training_run: TrainingRun, judge: Judge) -> None:
 
     Every distribution that the rehearsal imported must be recorded; its version is read again here
     and must be equal. Other packages may change: they are noted, and no reason to train again.
+    Values of variables whose names say that they are secret must be redacted.
     """
     recorded = training_run.json("environment.json")
     wanted = {"python", "system", "cpu_count", "threads", "device", "packages", "variables"}
     judge.equal(sorted(wanted.difference(recorded)), [], what="missing parts of the environment")
+    secret = [name for name, value in recorded["variables"].items() if redact(name, value) != value]
+    judge.equal(secret, [], what="variables whose values should have been redacted")
     installed = {
         str(entry.metadata["Name"]): entry.version
         for entry in distributions()
@@ -97,9 +101,7 @@ def test_source_state_recorded(training_run: TrainingRun, judge: Judge) -> None:
     try:
         tree = rebuilt_tree(training_run.project, source["commit"], patch)
     except GitError as error:
-        judge.that(
-            False, what="commit and recorded patch", measured=error, wanted="the patch applies"
-        )
+        judge.fail(what="commit and recorded patch", measured=error, wanted="the patch applies")
     judge.equal(
         tree,
         source["tree"],

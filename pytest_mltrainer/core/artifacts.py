@@ -2,11 +2,12 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pytest_mltrainer.core import files
+from pytest_mltrainer.core.decision import Decision
 from pytest_mltrainer.core.digests import MISSING, sha256_file
 from pytest_mltrainer.core.errors import StorageError
 
@@ -85,7 +86,7 @@ class Manifest:
             return cls(
                 phase=stored["phase"],
                 steps=steps,
-                decision=None if decision is None else _texts(decision),
+                decision=None if decision is None else _decision(decision),
                 record=_mapping(stored["record"]),
             )
         except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -126,10 +127,14 @@ class PhaseFolder:
         return path
 
     def damaged(self, manifest: Manifest) -> dict[str, str]:
-        """Artifacts that `is missing` or `was changed`, and files that `was added`, by name."""
+        """Artifacts that are missing, changed or links, and files that were added, by name."""
         problems = {}
         for name, digest in manifest.artifacts.items():
-            found = sha256_file(self.artifact(name))
+            try:
+                found = sha256_file(self.artifact(name))
+            except StorageError:
+                problems[name] = "is a link out of the run folder"
+                continue
             if found != digest:
                 problems[name] = "is missing" if found == MISSING else "was changed"
         known = {*manifest.artifacts, MANIFEST, VERDICT, JUDGEMENTS, *REPORTS}
@@ -194,6 +199,13 @@ def _mapping(value: Any) -> dict[str, Any]:
     return dict(value)
 
 
+def _decision(value: Any) -> dict[str, str]:
+    texts = _texts(value)
+    if texts.keys() != {part.name for part in fields(Decision)}:
+        raise TypeError("a decision with other keys")
+    return texts
+
+
 def _texts(value: Any) -> dict[str, str]:
     if not all(isinstance(text, str) for text in _mapping(value).values()):
         raise TypeError("a value that is no text")
@@ -201,12 +213,13 @@ def _texts(value: Any) -> dict[str, str]:
 
 
 def file_names(folder: Path) -> list[str]:
-    """The files below `folder` as relative names, sorted; temporary files left out."""
+    """Files and links below `folder` as relative names, sorted; temporary files left out."""
     names: list[str] = []
-    for base, _, found in os.walk(folder):
+    for base, folders, found in os.walk(folder):
+        links = [name for name in folders if (Path(base) / name).is_symlink()]
         names += [
             (Path(base) / name).relative_to(folder).as_posix()
-            for name in found
+            for name in (*found, *links)
             if not name.startswith(files.TEMPORARY)
         ]
     return sorted(names)

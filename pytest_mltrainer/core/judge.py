@@ -76,7 +76,7 @@ class Judge:
         when it is beyond the limit, TypeError when not exactly one limit is given.
         """
         if not isinstance(measured, Measurement):
-            measured = Measurement(value=float(measured), unit=unit)
+            measured = Measurement(value=measured, unit=unit)
         __tracebackhide__ = True
         limit, words, holds = _limit(at_least, at_most, above, below)
         decisive = _decisive(measured, by, what)
@@ -121,6 +121,12 @@ class Judge:
                 artifact=artifact,
             )
         )
+
+    def fail(self, *, what: str, measured: object, wanted: object, artifact: str = "") -> NoReturn:
+        """Judge that a fact does not hold. Raises CheckFailed."""
+        __tracebackhide__ = True
+        self.that(False, what=what, measured=measured, wanted=wanted, artifact=artifact)
+        raise CheckFailed(what)
 
     def note(self, text: str) -> None:
         """Something that the reader should know beside the judgement; decides nothing."""

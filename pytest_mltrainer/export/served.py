@@ -2,6 +2,11 @@
 
 from pathlib import Path
 
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from pytest_mltrainer.core.digests import sha256_file
 from pytest_mltrainer.core.errors import StorageError
 from pytest_mltrainer.core.hooks import offered, plugin_manager
 from pytest_mltrainer.export.format import Exported, exporter_named, exporters, load_export
@@ -9,6 +14,8 @@ from pytest_mltrainer.training.run import TrainingRun
 
 FOLDER = "final_model"
 """The folder of the final model among the artifacts of finalization."""
+WEIGHTS = "weights.safetensors"
+MODEL_MANIFEST = "model.json"
 
 
 class ExportedModel:
@@ -41,3 +48,21 @@ class ExportedModel:
     def load(self, name: str) -> Exported:
         """The export of a format, in a fresh session."""
         return load_export(exporter_named(name, self._known), self.path(name))
+
+    def damaged(self) -> list[str]:
+        """Files whose bytes are not those that the manifest of the model names."""
+        named: dict[str, str] = self._run.json(f"{FOLDER}/{MODEL_MANIFEST}")["files"]
+        folder = self._run.folder
+        return [
+            name
+            for name, digest in named.items()
+            if sha256_file(folder.artifact(f"{FOLDER}/{name}")) != digest
+        ]
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """The stored weights. Raises StorageError when the file cannot be read."""
+        path = self._run.folder.artifact(f"{FOLDER}/{WEIGHTS}")
+        try:
+            return dict(load_file(path))
+        except (OSError, ValueError, SafetensorError) as error:
+            raise StorageError(f"{path}: not readable ({error})") from error

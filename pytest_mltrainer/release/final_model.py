@@ -13,10 +13,8 @@ from pytest_mltrainer.core import files
 from pytest_mltrainer.core.digests import sha256_file
 from pytest_mltrainer.evaluation.metrics import Metric
 from pytest_mltrainer.export.format import Exporter, exporter_named
+from pytest_mltrainer.export.served import MODEL_MANIFEST, WEIGHTS
 from pytest_mltrainer.training.task import Task
-
-WEIGHTS = "weights.safetensors"
-MODEL_MANIFEST = "model.json"
 
 
 def write_final_model(

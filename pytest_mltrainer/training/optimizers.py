@@ -35,6 +35,13 @@ def make_scheduler(
     """The schedule named by `training.scheduler`; all but `plateau` advance with each update."""
     training = config.training
     total = updates_per_epoch * training.epochs
+    if training.warmup_steps and training.scheduler in ("plateau", "onecycle"):
+        raise ConfigError(
+            [
+                f"training_config.yaml training.warmup_steps: found {training.warmup_steps} with "
+                f"scheduler {training.scheduler}, which has no warm-up of ours: write 0"
+            ]
+        )
     if training.scheduler == "plateau":
         return ReduceLROnPlateau(
             optimizer,
@@ -43,7 +50,15 @@ def make_scheduler(
             patience=training.scheduler_patience,
         )
     if training.scheduler == "onecycle":
-        return OneCycleLR(optimizer, max_lr=training.learning_rate, total_steps=total)
+        try:
+            return OneCycleLR(optimizer, max_lr=training.learning_rate, total_steps=total)
+        except ValueError as error:
+            raise ConfigError(
+                [
+                    "training_config.yaml training.scheduler: onecycle does not fit the task's "
+                    f"optimizer ({error}): choose another schedule"
+                ]
+            ) from error
     decay_every = updates_per_epoch * training.scheduler_step_epochs
 
     def factor(update: int) -> float:

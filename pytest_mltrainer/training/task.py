@@ -62,7 +62,10 @@ class Task:
         if self.kind == "classification":
             smoothing = config.training.label_smoothing
             weights = self.class_weights
-            weights = None if weights is None else weights.to(outputs.device)
+            if weights is not None:
+                # Classes beyond those of the training split have no weight, and no sample either.
+                beyond = outputs.shape[1] - len(weights)
+                weights = functional.pad(weights, (0, beyond)).to(outputs.device)
             return functional.cross_entropy(outputs, targets, weights, label_smoothing=smoothing)
         if self.kind == "sequence":
             return functional.cross_entropy(

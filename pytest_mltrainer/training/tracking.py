@@ -2,7 +2,6 @@
 
 import os
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +17,7 @@ _CODE_SUFFIXES = frozenset({".py", ".pyc", ".pyi", ".so", ".pyd", ".pth", ".toml
 _METADATA_SUFFIXES = (".dist-info", ".egg-info")
 _SYSTEM_FOLDERS = ("/proc/", "/sys/", "/dev/", "/etc/")
 
-_watching = threading.local()
+_opened: list[str] | None = None
 
 
 def load_data(task: Task, config: Config) -> tuple[Splits, tuple[str, ...]]:
@@ -56,21 +55,21 @@ def project_data(project: Project, files: tuple[str, ...]) -> tuple[str, ...]:
 
 @contextmanager
 def _opened_files() -> Iterator[list[str]]:
-    """Files that this thread opens for reading meanwhile, in order, once each."""
+    """Files that are opened for reading meanwhile, by any thread, in order, once each."""
     _install_audit_hook()
+    global _opened
     opened: list[str] = []
-    _watching.opened = opened
+    _opened = opened
     try:
         yield opened
     finally:
-        _watching.opened = None
+        _opened = None
 
 
 def _audit(event: str, arguments: tuple[Any, ...]) -> None:
     if event != "open":
         return
-    opened = getattr(_watching, "opened", None)
-    if opened is None:
+    if _opened is None:
         return
     path, mode, _ = arguments
     path = os.fsdecode(path) if isinstance(path, bytes) else path
@@ -80,7 +79,7 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
         return
     if any(part.endswith(_METADATA_SUFFIXES) for part in Path(path).parts):
         return
-    opened.append(str(Path(path).absolute()))
+    _opened.append(str(Path(path).absolute()))
 
 
 _hook_installed = False
