@@ -150,7 +150,7 @@ class Driver:
         if self.config.getoption("mltrainer_plan"):
             session.items.clear()
             return (yield)
-        if option.collectonly or getattr(option, "setuponly", False):
+        if option.collectonly or getattr(option, "setuponly", False) or session.testsfailed:
             return (yield)
         with self._locked():
             try:
