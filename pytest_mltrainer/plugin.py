@@ -42,9 +42,9 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     phase = config.getoption("--phase")
     if phase:
-        from pytest_mltrainer.driver import Driver
+        from pytest_mltrainer.driver import start
 
-        config.pluginmanager.register(Driver.start(config, phase), "mltrainer-driver")
+        start(config, phase)
         return
     for name in ("plan", "frozen", "retrain"):
         if config.getoption(f"mltrainer_{name}"):
