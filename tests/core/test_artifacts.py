@@ -136,6 +136,13 @@ def test_artifact_that_links_out_of_the_run_folder_is_refused(
     path.symlink_to(outside)
     with pytest.raises(StorageError, match="links out of the run folder"):
         folder.artifact("checkpoints/best.pt")
+    assert damaged(folder)["checkpoints/best.pt"] == "is a link out of the run folder"
+
+
+def test_added_link_to_a_folder_is_found(folder: PhaseFolder, tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (folder.path / "plots").symlink_to(tmp_path / "outside")
+    assert damaged(folder) == {"plots": "was added"}
 
 
 def test_phase_folder_that_is_a_link_is_refused(folder: PhaseFolder, tmp_path: Path) -> None:

@@ -158,6 +158,22 @@ def test_warm_up_is_linear(tmp_path: Path) -> None:
     assert found == pytest.approx(wanted)
 
 
+@pytest.mark.parametrize("scheduler", ["plateau", "onecycle"])
+def test_warm_up_is_refused_where_it_would_do_nothing(tmp_path: Path, scheduler: str) -> None:
+    with pytest.raises(ConfigError, match=f"warmup_steps: found 5 with scheduler {scheduler}"):
+        trained_rates(tmp_path, warmup_steps=5, scheduler=scheduler)
+
+
+def test_onecycle_is_refused_for_an_optimizer_without_momentum(tmp_path: Path) -> None:
+    class Rprop(Blobs):
+        def optimizer(self, model: nn.Module, config: Config) -> torch.optim.Optimizer:
+            return torch.optim.Rprop(model.parameters())
+
+    config = small_config(optimizer="task", scheduler="onecycle")
+    with pytest.raises(ConfigError, match="onecycle does not fit the task's optimizer"):
+        rehearse(Rprop(), config, tmp_path)
+
+
 @pytest.mark.parametrize("warmup", [0, 4])
 def test_cosine_falls_to_nothing(tmp_path: Path, warmup: int) -> None:
     total = UPDATES * EPOCHS

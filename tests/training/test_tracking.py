@@ -3,6 +3,7 @@
 import importlib
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,18 @@ def test_file_opened_for_each_sample_is_found_by_the_first(project: Project) -> 
             return Splits(train=Lazy(), validation=Lazy(), test=Lazy())
 
     assert project_data(project, load_data(Task(), small_config())[1]) == ("sample.txt",)
+
+
+def test_file_opened_by_a_thread_is_data(project: Project) -> None:
+    path = project.root / "shard.csv"
+    path.write_text("1")
+
+    def read() -> None:
+        reader = threading.Thread(target=path.read_text)
+        reader.start()
+        reader.join()
+
+    assert seen(project, read) == ("shard.csv",)
 
 
 def test_each_file_stands_once_in_the_order_of_reading(project: Project) -> None:
