@@ -14,8 +14,8 @@ def fit(session: "TrainingSession") -> None:
     """
     for epoch in session.epochs():
         for number, (inputs, targets) in enumerate(session.batches()):
-            loss = session.loss(inputs, targets) / session.accumulated(number)
-            loss.backward()
+            loss, parts = session.loss(inputs, targets), session.accumulated(number)
+            (loss / parts if parts > 1 else loss).backward()
             if session.is_update(number):
                 session.update()
         session.finish_epoch(epoch)

@@ -31,8 +31,11 @@ def make_optimizer(model: nn.Module, config: Config) -> torch.optim.Optimizer:
 
 def make_scheduler(
     optimizer: torch.optim.Optimizer, config: Config, *, updates_per_epoch: int, maximize: bool
-) -> LRScheduler | ReduceLROnPlateau:
-    """The schedule named by `training.scheduler`; all but `plateau` advance with each update."""
+) -> LRScheduler | ReduceLROnPlateau | None:
+    """The schedule named by `training.scheduler`; all but `plateau` advance with each update.
+
+    None for a constant rate: a schedule that changes nothing still costs 1 % of a small step.
+    """
     training = config.training
     total = updates_per_epoch * training.epochs
     if training.warmup_steps and training.scheduler in ("plateau", "onecycle"):
@@ -59,6 +62,8 @@ def make_scheduler(
                     f"optimizer ({error}): choose another schedule"
                 ]
             ) from error
+    if training.scheduler == "none" and not training.warmup_steps:
+        return None
     decay_every = updates_per_epoch * training.scheduler_step_epochs
 
     def factor(update: int) -> float:

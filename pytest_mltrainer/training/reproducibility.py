@@ -98,8 +98,9 @@ class RngState:
         """The states as they are now."""
         kind, internal, gauss = random.getstate()
         name, keys, position, has_gauss, cached = np.random.get_state()
+        # As a tensor: pickling 625 numbers one by one takes longer than all the weights together.
         return cls(
-            [kind, list(internal), gauss],
+            [kind, torch.tensor(internal, dtype=torch.int64), gauss],
             [name, torch.from_numpy(np.array(keys)), int(position), int(has_gauss), float(cached)],
             torch.get_rng_state(),
             torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
@@ -108,7 +109,7 @@ class RngState:
     def restore(self) -> None:
         """Put every generator back into this state."""
         kind, internal, gauss = self.python
-        random.setstate((kind, tuple(internal), gauss))
+        random.setstate((kind, tuple(internal.tolist()), gauss))
         name, keys, *rest = self.numpy
         np.random.set_state((name, keys.numpy(), *rest))
         torch.set_rng_state(self.torch_cpu)
@@ -117,9 +118,10 @@ class RngState:
 
     def digest(self) -> str:
         """sha256 over all states."""
+        kind, internal, gauss = self.python
         name, keys, *rest = self.numpy
-        state = hashlib.sha256(repr((self.python, name, rest)).encode())
-        for tensor in (keys, self.torch_cpu, *self.accelerator):
+        state = hashlib.sha256(repr((kind, gauss, name, rest)).encode())
+        for tensor in (internal, keys, self.torch_cpu, *self.accelerator):
             state.update(tensor.cpu().numpy().tobytes())
         return state.hexdigest()
 

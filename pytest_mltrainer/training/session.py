@@ -223,7 +223,7 @@ class TrainingSession:
             self._observer.clipped(norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        if not isinstance(self.scheduler, ReduceLROnPlateau):
+        if self.scheduler is not None and not isinstance(self.scheduler, ReduceLROnPlateau):
             self.scheduler.step()
 
     @contextmanager
@@ -297,7 +297,8 @@ class TrainingSession:
             raise UserError("the checkpoint belongs to other code, configuration or data")
         self.model.load_state_dict(checkpoint.model)
         self.optimizer.load_state_dict(checkpoint.optimizer)
-        self.scheduler.load_state_dict(checkpoint.scheduler)
+        if self.scheduler:
+            self.scheduler.load_state_dict(checkpoint.scheduler)
         checkpoint.rng.restore()
         self.progress = Progress(**checkpoint.progress)
         self._first_epoch = checkpoint.epoch + 1
@@ -334,7 +335,7 @@ class TrainingSession:
             epoch=epoch,
             model=self.model.state_dict(),
             optimizer=self.optimizer.state_dict(),
-            scheduler=self.scheduler.state_dict(),
+            scheduler=self.scheduler.state_dict() if self.scheduler else {},
             rng=RngState.capture(),
             progress=self.progress.to_json(),
         )

@@ -118,7 +118,12 @@ def whole_state(session: TrainingSession) -> str:
         [
             session.model.state_dict(),
             session.optimizer.state_dict(),
-            {key: repr(part) for key, part in session.scheduler.state_dict().items()},
+            {
+                key: repr(part)
+                for key, part in (
+                    session.scheduler.state_dict() if session.scheduler else {}
+                ).items()
+            },
             session.progress.to_json(),
         ]
     )
