@@ -37,10 +37,12 @@ class Metric:
 
         Raises UserError for shapes that do not belong to the metric's kind.
         """
-        if len(outputs) == 0:
+        return self._combined(_sums(self.tally, outputs, targets))
+
+    def _combined(self, sums: Array | None) -> float:
+        if sums is None:
             return math.nan
         with np.errstate(all="ignore"):
-            sums = np.asarray(self.tally(outputs, targets).sum(axis=0), dtype=np.float64)
             value = float(self.combine(sums))
         return value if math.isfinite(value) else math.nan
 
@@ -171,8 +173,15 @@ def metric_named(name: str, kind: str) -> Metric:
 
 def all_metrics(kind: str, outputs: Array, targets: Array) -> dict[str, float]:
     """Every metric of the kind by name, NaN where undefined; empty for a kind without any."""
-    return {
-        metric.name: metric.score(outputs, targets)
-        for metric in METRICS.values()
-        if kind in metric.kinds
-    }
+    metrics = [metric for metric in METRICS.values() if kind in metric.kinds]
+    # Several metrics are made of the same sums.
+    tallies_in_use = {metric.tally for metric in metrics}
+    tallied = {tally: _sums(tally, outputs, targets) for tally in tallies_in_use}
+    return {metric.name: metric._combined(tallied[metric.tally]) for metric in metrics}
+
+
+def _sums(tally: Callable[[Array, Array], Any], outputs: Array, targets: Array) -> Array | None:
+    if len(outputs) == 0:
+        return None
+    with np.errstate(all="ignore"):
+        return np.asarray(tally(outputs, targets).sum(axis=0), dtype=np.float64)

@@ -184,13 +184,14 @@ class TrainingSession:
 
     def batches(self) -> Iterator[tuple[Any, torch.Tensor]]:
         """The batches of the present epoch, on the device."""
-        with self._observer.waiting():
-            source = self.loader.epoch(self._observer.epoch)
+        start = time.perf_counter()
+        source = self.loader.epoch(self._observer.epoch)
         for number in range(len(self.loader)):
-            with self._observer.waiting():
-                batch = to_device(next(source), self.device)
+            batch = to_device(next(source), self.device)
             self._batch, self._batch_number = batch, number
+            self._observer.wait_s += time.perf_counter() - start
             yield batch
+            start = time.perf_counter()
 
     def loss(self, inputs: Any, targets: torch.Tensor) -> torch.Tensor:
         """The task's loss on a batch; its outputs are kept for the epoch's training metric."""
