@@ -25,11 +25,9 @@ from pytest_mltrainer.core.project import Project
 from pytest_mltrainer.core.ranking import Findings, diagnose
 from pytest_mltrainer.core.steps import STEPS, Step
 from pytest_mltrainer.core.verdict import load_verdict
-from pytest_mltrainer.core.work import EVENTS, WorkRequest
+from pytest_mltrainer.core.work import EVENTS, KEPT, WorkRequest
 from pytest_mltrainer.training.task import Task, load_task
 from pytest_mltrainer.training.tracking import project_code
-
-KEPT = "kept.json"
 
 
 class PhaseWork:

@@ -2,7 +2,9 @@
 
 import pytest
 
-PHASE_NAMES = ("planning", "baseline", "finalization")
+from pytest_mltrainer.core.steps import STEPS
+
+PHASE_NAMES = tuple(STEPS)
 GATE_IDS = "pytest_mltrainer/gates/"
 SKIP_REASON = "a check of the {phase} gate: run with --phase={phase}"
 

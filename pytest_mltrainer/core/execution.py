@@ -10,6 +10,9 @@ from pytest_mltrainer.core.config import Config
 from pytest_mltrainer.core.errors import UserError
 from pytest_mltrainer.core.project import Project
 from pytest_mltrainer.core.work import (
+    EVENTS,
+    KEPT,
+    LOG,
     REQUEST,
     RESULT,
     Launcher,
@@ -65,7 +68,7 @@ def do_phase(
         work.cancel()
         raise
     if result.status != "done":
-        raise WorkFailed(phase, result, request.folder / "worker.log")
+        raise WorkFailed(phase, result, request.folder / LOG)
     _take_over(request, run)
 
 
@@ -84,8 +87,8 @@ def _prepare(request: WorkRequest, run: RunFolder) -> None:
                     target.parent.mkdir(parents=True, exist_ok=True)
                     shutil.copy2(current.artifact(artifact), target)
         if manifest:
-            files.write_json(request.output / "kept.json", manifest.to_json())
-    for name in (RESULT, "events.jsonl"):
+            files.write_json(request.output / KEPT, manifest.to_json())
+    for name in (RESULT, EVENTS):
         (folder / name).unlink(missing_ok=True)
     request.save()
 

@@ -12,9 +12,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from pytest_mltrainer.core.artifacts import Manifest, RunFolder
+from pytest_mltrainer.core.artifacts import RunFolder
 from pytest_mltrainer.core.config import FREE_SECTIONS, Config, flatten
-from pytest_mltrainer.core.digests import MISSING, digest_source, digest_value, sha256_file
+from pytest_mltrainer.core.digests import MISSING, digest_source, sha256_file
 from pytest_mltrainer.core.project import Project
 from pytest_mltrainer.core.steps import NUMERICS_VERSION, Step
 
@@ -163,16 +163,6 @@ def current_numerics(name: str, config: Config) -> str:
         return version(name)
     except PackageNotFoundError:
         return MISSING
-
-
-def objective_digest(config: Config) -> str:
-    """Digest of the objective, frozen at planning."""
-    return digest_value(config.to_json()["objective"])
-
-
-def artifacts_of(manifest: Manifest | None, step: str) -> Mapping[str, str]:
-    """The artifacts that a step wrote; empty when it was not done."""
-    return manifest.steps[step].outputs if manifest and step in manifest.steps else {}
 
 
 def _is_schema_change(name: str, before: str | None, now: str) -> bool:

@@ -17,7 +17,8 @@ EVENTS = "events.jsonl"
 LOG = "worker.log"
 RESULT = "result.json"
 OUTPUT = "artifacts"
-PROTOCOL_FILES = (REQUEST, EVENTS, LOG, RESULT)
+KEPT = "kept.json"
+"""Among the artifacts of an attempt: the manifest whose other steps were taken over."""
 
 Status = Literal["done", "error", "crash", "timeout", "cancelled"]
 
