@@ -2,9 +2,8 @@
 
 import pytest
 
-from pytest_mltrainer.core.steps import STEPS
-
-PHASE_NAMES = tuple(STEPS)
+# Written out, because the unused plugin imports nothing else of ours; a test compares it with STEPS.
+PHASE_NAMES = ("planning", "baseline", "finalization")
 GATE_IDS = "pytest_mltrainer/gates/"
 SKIP_REASON = "a check of the {phase} gate: run with --phase={phase}"
 

@@ -6,6 +6,9 @@ import pytest
 from gate_runs import BEATS_TRIVIAL, PASSING_CHECK, Run, everything, write
 from support import run_pytest
 
+from pytest_mltrainer.core.steps import STEPS
+from pytest_mltrainer.plugin import PHASE_NAMES
+
 HEAVY = ("torch", "numpy", "sklearn", "scipy", "pydantic", "onnx", "matplotlib", "hypothesis")
 SHOW_MODULES = f"""
 import sys
@@ -48,6 +51,10 @@ def test_our_options_want_a_phase(tmp_path: Path, run: Run, option: str) -> None
     result = run(tmp_path, f"--mltrainer-{option}")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([f"ERROR: --mltrainer-{option} goes with --phase=NAME"])
+
+
+def test_the_phases_of_the_option_are_those_there_are() -> None:
+    assert tuple(STEPS) == PHASE_NAMES
 
 
 def test_nothing_heavy_is_imported(tmp_path: Path) -> None:
