@@ -2,7 +2,7 @@
 
 import pytest
 
-# Written out, because the unused plugin imports nothing else of ours; a test compares it with STEPS.
+# Written out: the unused plugin imports nothing else of ours. A test compares it with STEPS.
 PHASE_NAMES = ("planning", "baseline", "finalization")
 GATE_IDS = "pytest_mltrainer/gates/"
 SKIP_REASON = "a check of the {phase} gate: run with --phase={phase}"
