@@ -1,9 +1,10 @@
 """What a detector reads (`Evidence`) and what it says (`Diagnosis`).
 
 The evidence is lazy and may be incomplete: each part is None when the run did not record it. A
-detector says nothing when the part that it needs is missing.
+detector raises `NotJudged` with the reason when the part that it needs is missing.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import IntEnum
@@ -48,8 +49,11 @@ class Evidence:
     """Everything that a run left behind for its diagnosis.
 
     `steps`: structured array, one row a step, fields `step`, `epoch`, `loss`, `gradient_norm`,
-    `learning_rate`, `step_s`, `wait_s`. `profile`: measured facts of the data
-    (`training/profile.py` says which). `fault`: where a non-finite value first appeared
+    `learning_rate`, `step_s`, `wait_s`. `layers`: structured array, one row a layer on each sampled
+    step, whose field `layer` counts in `layer_names` (`training/layers.py` says which fields).
+    `profile`: measured facts of the data (`training/profile.py` says which). `probes`: measured
+    facts of the model, its loss and its optimizer before training (`training/probes.py` says
+    which). `trained`: facts of the trained model (`training/evidence.py` says which). `fault`: where a non-finite value first appeared
     (`training/replay.py`). `references`: scores of simple models on the same data, in the
     objective's metric: `trivial`, `linear_train`, `linear_validation`. `config`: the resolved
     configuration of the run. `config_reads`: the keys of `model` and `data` that the run read.
@@ -64,7 +68,11 @@ class Evidence:
     epochs: Sequence[EpochRecord] = ()
     planned_epochs: int = 0
     steps: "np.ndarray[Any, Any] | None" = None
+    layers: "np.ndarray[Any, Any] | None" = None
+    layer_names: Sequence[str] = ()
     profile: Mapping[str, Any] | None = None
+    probes: Mapping[str, Any] | None = None
+    trained: Mapping[str, Any] | None = None
     fault: Mapping[str, Any] | None = None
     references: Mapping[str, float] = field(default_factory=dict)
 
@@ -77,6 +85,36 @@ class Symptom:
     measured: float
     limit: float
     unit: str = ""
+
+
+def confidence(symptoms: Sequence[Symptom]) -> float:
+    """How sure symptoms make, from 0.5 (one at its limit) to 0.98.
+
+    A symptom at its limit is as likely chance as cause: 0.5; one ten-fold beyond it counts 0.95,
+    on a logarithmic scale in between. Symptoms that agree count as independent witnesses:
+    1 - product of (1 - each). Of limits or values that are not positive only the sign is known:
+    0.7.
+    """
+    doubt = 1.0
+    for symptom in symptoms:
+        ratio = symptom.measured / symptom.limit if symptom.limit else math.nan
+        known = math.isfinite(ratio) and ratio > 0
+        doubt *= 1 - (0.5 + 0.45 * min(1.0, abs(math.log10(ratio))) if known else 0.7)
+    return min(0.98, 1 - doubt)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curve:
+    """A small picture of the evidence: `y` over `x`, with an event at `mark` and a `limit` line."""
+
+    title: str
+    x_label: str
+    y_label: str
+    x: Sequence[float]
+    y: Sequence[float]
+    mark: float | None = None
+    limit: float | None = None
+    log: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +146,7 @@ class Diagnosis:
     where: str = ""
     details: Sequence[str] = ()
     recommendations: Sequence[Recommendation] = ()
+    curve: Curve | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The diagnosis as it is stored."""
@@ -129,13 +168,18 @@ class Diagnosis:
                 "symptoms": tuple(Symptom(**entry) for entry in stored["symptoms"]),
                 "details": tuple(stored["details"]),
                 "recommendations": tuple(recommendations),
+                "curve": Curve(**stored["curve"]) if stored.get("curve") else None,
             }
         )
 
 
+class NotJudged(Exception):
+    """Raised by a detector that cannot look; the text says which evidence is missing or why."""
+
+
 class Detector(Protocol):
-    """A diagnostic: `detect` says what it sees, or None. It never raises on odd evidence."""
+    """A diagnostic: `detect` says what it sees, or None; NotJudged is all that it raises."""
 
     def __call__(self, evidence: Evidence) -> Diagnosis | None:
-        """The diagnosis that the evidence supports, or None."""
+        """The diagnosis that the evidence supports, or None. Raises NotJudged."""
         ...

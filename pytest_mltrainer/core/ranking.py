@@ -4,7 +4,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pytest_mltrainer.core.evidence import Detector, Diagnosis, Evidence, Recommendation
+from pytest_mltrainer.core.evidence import (
+    Detector,
+    Diagnosis,
+    Evidence,
+    NotJudged,
+    Recommendation,
+)
 
 LEVELS = ("low", "medium", "high")
 SHOWN_CHANGES = 2
@@ -14,10 +20,15 @@ LINE_LIMIT = 160
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
-    """What the diagnostics said: diagnoses in order, who saw nothing, and who could not look."""
+    """What the diagnostics said.
+
+    Diagnoses in order; who looked and saw nothing; who could not look for want of evidence, with
+    the reason; who failed, with the error.
+    """
 
     diagnoses: tuple[Diagnosis, ...] = ()
     silent: tuple[str, ...] = ()
+    not_judged: Mapping[str, str] = field(default_factory=dict)
     failed: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -35,6 +46,7 @@ class Findings:
         return {
             "diagnoses": [diagnosis.to_json() for diagnosis in self.diagnoses],
             "silent": list(self.silent),
+            "not_judged": dict(self.not_judged),
             "failed": dict(self.failed),
         }
 
@@ -44,6 +56,7 @@ class Findings:
         return cls(
             diagnoses=tuple(Diagnosis.from_json(entry) for entry in stored["diagnoses"]),
             silent=tuple(stored["silent"]),
+            not_judged=dict(stored["not_judged"]),
             failed=dict(stored["failed"]),
         )
 
@@ -51,13 +64,17 @@ class Findings:
 def diagnose(evidence: Evidence, detectors: Mapping[str, Detector]) -> Findings:
     """Ask every detector and order what they say by kind of cause, then by confidence.
 
-    Ties keep the order of ids. A detector that raises, or answers something else than a
-    Diagnosis or None, is recorded in `failed` and hides nothing that others found.
+    Ties keep the order of ids. A detector that raises something else than NotJudged, or answers
+    something else than a Diagnosis or None, is recorded in `failed` and hides nothing that others
+    found.
     """
-    diagnoses, silent, failed = [], [], {}
+    diagnoses, silent, not_judged, failed = [], [], {}, {}
     for name, detect in detectors.items():
         try:
             said: object = detect(evidence)
+        except NotJudged as reason:
+            not_judged[name] = str(reason)
+            continue
         except Exception as error:  # a third party's detector may raise anything
             failed[name] = f"{type(error).__name__}: {error}"
             continue
@@ -68,7 +85,9 @@ def diagnose(evidence: Evidence, detectors: Mapping[str, Detector]) -> Findings:
         else:
             failed[name] = f"TypeError: returned {type(said).__name__}, wanted Diagnosis or None"
     diagnoses.sort(key=lambda found: (found.cause, -found.confidence, found.id))
-    return Findings(diagnoses=tuple(diagnoses), silent=tuple(silent), failed=failed)
+    return Findings(
+        diagnoses=tuple(diagnoses), silent=tuple(silent), not_judged=not_judged, failed=failed
+    )
 
 
 def by_worth(recommendations: Iterable[Recommendation]) -> tuple[Recommendation, ...]:

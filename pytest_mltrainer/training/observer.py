@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Protocol, Self, cast
 
 import numpy as np
 import torch
@@ -43,6 +43,18 @@ class StepsDone(Exception):
     """The steps that a rehearsal is allowed are done."""
 
 
+class StepWatcher(Protocol):
+    """Looks at single updates; what it costs is paid by every step."""
+
+    def before_update(self, step: int, optimizer: torch.optim.Optimizer) -> None:
+        """Gradients are complete and clipped, the weights still those that made them."""
+        ...
+
+    def after_update(self, step: int, optimizer: torch.optim.Optimizer) -> None:
+        """The optimizer has stepped; gradients are still there."""
+        ...
+
+
 class Observer:
     """Records every update of the optimizers that train `model`."""
 
@@ -55,6 +67,7 @@ class Observer:
         self.last_loss = math.nan
         self.limit_steps: int | None = None
         self.on_step: Callable[[int], None] | None = None
+        self.watchers: list[StepWatcher] = []
         self._write = write
         self._parameters = {id(parameter) for parameter in model.parameters()}
         self._on_cpu = next(model.parameters()).device.type == "cpu"
@@ -164,6 +177,8 @@ class Observer:
             self._check(self.step, loss, norm, bool(self._losses))
         self._losses.clear()
         self._current = (loss, norm, float(optimizer.param_groups[0]["lr"]))
+        for watcher in self.watchers:
+            watcher.before_update(self.step, optimizer)
 
     def _after_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
         if self._current is None:
@@ -173,6 +188,8 @@ class Observer:
         loss, norm, rate = self._current
         self._block.append((self.step, self.epoch, loss, norm, rate, duration, self.wait_s))
         self._current, self.wait_s = None, 0.0
+        for watcher in self.watchers:
+            watcher.after_update(self.step, optimizer)
         self.step += 1
         if self.on_step is not None:
             self.last_loss = float(loss)
