@@ -53,10 +53,11 @@ class Evidence:
     step, whose field `layer` counts in `layer_names` (`training/layers.py` says which fields).
     `profile`: measured facts of the data (`training/profile.py` says which). `probes`: measured
     facts of the model, its loss and its optimizer before training (`training/probes.py` says
-    which). `trained`: facts of the trained model (`training/evidence.py` says which). `fault`: where a non-finite value first appeared
-    (`training/replay.py`). `references`: scores of simple models on the same data, in the
-    objective's metric: `trivial`, `linear_train`, `linear_validation`. `config`: the resolved
-    configuration of the run. `config_reads`: the keys of `model` and `data` that the run read.
+    which). `trained`: facts of the trained model (`training/evidence.py` says which). `fault`:
+    where a non-finite value first appeared (`training/replay.py`). `references`: scores of simple
+    models on the same data, in the objective's metric: `trivial`, `linear_train`,
+    `linear_validation`. `config`: the resolved configuration of the run. `config_reads`: the keys
+    of `model` and `data` that the run read.
     """
 
     kind: str
