@@ -3,6 +3,8 @@
 import math
 from itertools import pairwise
 
+from pytest_mltrainer.diagnostics.fixes import lower_rate, raise_rate
+from pytest_mltrainer.diagnostics.layer_readings import update_ratio
 from pytest_mltrainer.diagnostics.readings import (
     adaptive,
     broken,
@@ -14,22 +16,33 @@ from pytest_mltrainer.diagnostics.readings import (
     last_third,
     loss_curve,
     mean,
+    picture,
+    rose_at_once,
     setting,
     step_values,
 )
 from pytest_mltrainer.diagnostics.scores import (
+    LEAST_LEAD,
+    NEAR_TRIVIAL,
+    attainable,
     near_linear,
     read_scores,
     reference,
     target,
 )
 
-from pytest_mltrainer.core.evidence import Cause, Diagnosis, Evidence, Recommendation, Symptom
+from pytest_mltrainer.core.evidence import (
+    Cause,
+    Diagnosis,
+    Evidence,
+    NotJudged,
+    Recommendation,
+    Symptom,
+    confidence,
+)
 from pytest_mltrainer.core.ranking import by_worth
 
 FALL_LIMIT = 0.03
-NEAR_TRIVIAL = 0.2
-LEAST_LEAD = 0.05
 DECAYED = 0.01
 SLOW_FALL = 0.15
 ABOVE_START = 0.2
@@ -37,10 +50,12 @@ ABOVE_START = 0.2
 # together by learning rate times gradient norm. Below these sums nothing can have been learned.
 ADAPTIVE_TRAVEL, PLAIN_TRAVEL = 0.02, 0.1
 SLOW_TRAVEL = 0.5
+SLOW_UPDATE, HIGH_UPDATE, ROSE = 1e-4, 0.1, 2.0
 # Learning rates far outside of what the methods are used with: (Adam and its kin, SGD).
 VERY_HIGH = (0.03, 1.0)
 VERY_LOW = (1e-5, 1e-4)
 
+SCHEDULES = ("decayed", "warm-up")
 STORIES = {
     "decayed": "The learning rate decayed away before the model had learned anything",
     "warm-up": "The warm-up never let the learning rate grow",
@@ -54,45 +69,87 @@ STORIES = {
 def detect(evidence: Evidence) -> Diagnosis | None:
     """Speaks when the loss falls by under 3 % in the last third and the model is near trivial.
 
-    Near: training and validation both gained under 20 % of the lead that a linear model (else the
-    target) has over the trivial one; silent when that lead is under 0.05, since then nothing shows
-    that there is something to learn. A loss that ended above its first value counts as standing
-    still. Needs 6 epochs or 24 steps; silent on non-finite losses, which `nan_loss` explains.
+    Near: training and validation both gained under 20 % of the lead that a simple model (else the
+    target) has over the trivial one. When that lead is under 0.05 nothing shows that there is
+    something to learn: then only a learning rate that was gone before the loss had fallen by 15 %
+    speaks. A loss that ended above its first value counts as standing
+    still. Silent where regularisation holds the model down, which `underfitting` tells. Not judged
+    under 6 epochs and 24 steps, nor on non-finite losses.
     """
     curve, scores = loss_curve(evidence), read_scores(evidence)
     trivial = reference(evidence, "trivial")
-    if broken(evidence) or not curve or scores is None or trivial is None:
-        return None
-    attainable = reference(evidence, "linear_validation")
-    attainable = target(evidence) if attainable is None else attainable
-    if attainable is None or attainable - trivial < LEAST_LEAD:
-        return None
-    near = trivial + NEAR_TRIVIAL * (attainable - trivial)
+    if broken(evidence):
+        raise NotJudged("the loss is not finite, which nan_loss explains")
+    if not curve:
+        raise NotJudged("under 6 epochs and under 24 steps: too short to smooth the loss")
+    if scores is None or trivial is None:
+        raise NotJudged("no scores of the run, or of a trivial model, to compare")
+    goal = attainable(evidence)
+    goal = target(evidence) if goal is None else goal
+    story = _story(evidence, curve)
+    scheduled = story in SCHEDULES and _fallen(evidence, curve) < SLOW_FALL
+    if goal is None and not scheduled:
+        raise NotJudged("neither a target nor a simple model says what can be reached")
+    if goal is None or goal - trivial < LEAST_LEAD:
+        if not scheduled:
+            return None
+        goal = max(trivial + LEAST_LEAD, scores.train, scores.validation)
+    near = trivial + NEAR_TRIVIAL * (goal - trivial)
     gained = max(scores.train, scores.validation)
     late_fall = fall(last_third(curve))
-    if gained > near or (late_fall >= FALL_LIMIT and not _above_start(evidence, curve)):
+    if gained > near and not scheduled:
         return None
-    story = _story(evidence, curve)
+    if late_fall >= FALL_LIMIT and not _above_start(evidence, curve):
+        return None
+    if story == "held down" and reference(evidence, "linear_train") is not None:
+        return None
+    symptoms = (
+        Symptom(what="fall of the loss in the last third", measured=late_fall, limit=FALL_LIMIT),
+        Symptom(what=f"skill in {evidence.metric}", measured=gained, limit=near),
+        *_signs(evidence, story),
+    )
     return Diagnosis(
         id="convergence_stall",
-        cause=Cause.CAPACITY if story == "held down" else Cause.LEARNING_RATE,
+        # Where no schedule explains it, whatever else was found explains the standstill.
+        cause=Cause.LEARNING_RATE if story in SCHEDULES else Cause.CAPACITY,
         summary=f"{STORIES[story]}.",
-        confidence=0.6 if story in ("stuck", "held down") else 0.9,
-        symptoms=(
-            Symptom(
-                what="fall of the loss in the last third", measured=late_fall, limit=FALL_LIMIT
-            ),
-            Symptom(what=f"skill in {evidence.metric}", measured=gained, limit=near),
-        ),
+        confidence=confidence(symptoms),
+        symptoms=symptoms,
         where=_where(evidence),
-        details=_details(evidence, curve, trivial, attainable),
+        details=_details(evidence, curve, trivial, goal),
         recommendations=by_worth(_fixes(evidence, story)),
+        curve=picture(
+            "smoothed training loss",
+            ("part of the run", "loss"),
+            range(1, len(curve) + 1),
+            curve,
+            mark=float(len(curve) - len(last_third(curve)) + 1),
+        ),
     )
+
+
+def _fallen(evidence: Evidence, curve: list[float]) -> float:
+    """How much of its first value the loss lost."""
+    start = _start(evidence, curve)
+    return (start - mean(last_third(curve))) / abs(start) if start else 0.0
 
 
 def _above_start(evidence: Evidence, curve: list[float]) -> bool:
     start = _start(evidence, curve)
     return mean(last_third(curve)) > start + ABOVE_START * abs(start)
+
+
+def _signs(evidence: Evidence, story: str) -> list[Symptom]:
+    """What the updates of the layers say of the learning rate, where it is the story."""
+    ratio, rose = update_ratio(evidence), rose_at_once(evidence)
+    found = []
+    if story == "too low" and ratio is not None and 0 < ratio < SLOW_UPDATE:
+        found.append(Symptom(what="update over weights", measured=ratio, limit=SLOW_UPDATE))
+    if story == "too high" and ratio is not None and ratio > HIGH_UPDATE:
+        found.append(Symptom(what="update over weights", measured=ratio, limit=HIGH_UPDATE))
+    if story == "too high" and rose is not None and rose > ROSE:
+        found.append(Symptom(what="loss after the first steps", measured=rose, limit=ROSE))
+    return found
 
 
 def _start(evidence: Evidence, curve: list[float]) -> float:
@@ -120,7 +177,10 @@ def _story(evidence: Evidence, curve: list[float]) -> str:
         return "too low"
     start = _start(evidence, curve)
     high, low = (VERY_HIGH[0], VERY_LOW[0]) if adaptive(evidence) else (VERY_HIGH[1], VERY_LOW[1])
-    if max(curve) > 1.5 * abs(start) or _above_start(evidence, curve) or peak >= high:
+    rose, ratio = rose_at_once(evidence) or 0.0, update_ratio(evidence, late=True) or 0.0
+    jumped = max(curve) > 1.5 * abs(start) or rose > ROSE or _above_start(evidence, curve)
+    # Decay that shrinks the weights makes any step large beside them.
+    if jumped or peak >= high or (ratio > HIGH_UPDATE and not high_decay(evidence)):
         return "too high"
     falls = sum(after < before for before, after in pairwise(curve))
     steady = falls >= 0.7 * (len(curve) - 1) and fall(last_third(curve)) > 0.2 * fall(curve)
@@ -150,12 +210,12 @@ def _where(evidence: Evidence) -> str:
 
 
 def _details(
-    evidence: Evidence, curve: list[float], trivial: float, attainable: float
+    evidence: Evidence, curve: list[float], trivial: float, goal: float
 ) -> tuple[str, ...]:
     rates = _rates(evidence)
     lines = [
         f"smoothed loss: first {curve[0]:.4g}, last {curve[-1]:.4g}, highest {max(curve):.4g}",
-        f"trivial model {trivial:.4g}, attainable {attainable:.4g} (skill in {evidence.metric})",
+        f"trivial model {trivial:.4g}, attainable {goal:.4g} (skill in {evidence.metric})",
     ]
     if rates:
         lines.append(f"learning rate: {rates[0]:.4g} at first, {rates[-1]:.4g} at last")
@@ -167,8 +227,10 @@ def _fixes(evidence: Evidence, story: str) -> list[Recommendation]:
         return [_keep_rate(evidence)]
     if story == "warm-up":
         return [_shorter_warmup(evidence)]
-    if story in ("too low", "too high"):
-        return [_other_rate(evidence, story)]
+    if story == "too low":
+        return [raise_rate(evidence)]
+    if story == "too high":
+        return [lower_rate(evidence)]
     if story == "held down":
         return [_less_regularisation(evidence)]
     return [
@@ -181,29 +243,6 @@ def _fixes(evidence: Evidence, story: str) -> list[Recommendation]:
             predicted=near_linear(evidence),
         ),
     ]
-
-
-def _other_rate(evidence: Evidence, story: str) -> Recommendation:
-    """A tenth or ten times; with Adam and its kin at least back to 1e-3, their usual rate."""
-    rate = finite(setting(evidence, "training.learning_rate"))
-    patch = {}
-    if rate is not None and rate > 0 and can_patch(evidence, "training.learning_rate"):
-        if story == "too low":
-            new = max(rate * 10, 1e-3 if adaptive(evidence) else 1e-2)
-        else:
-            new = min(rate / 10, 1e-3 if adaptive(evidence) else 1e-1)
-        patch = {"training.learning_rate": float(f"{new:.6g}")}
-    direction = (
-        "raise the learning rate tenfold"
-        if story == "too low"
-        else ("divide the learning rate by 10")
-    )
-    return Recommendation(
-        instruction=f"{direction}, and again if the loss still does not fall",
-        patch=patch,
-        impact="high",
-        predicted=near_linear(evidence),
-    )
 
 
 def _keep_rate(evidence: Evidence) -> Recommendation:

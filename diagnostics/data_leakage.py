@@ -1,89 +1,188 @@
-"""The same samples stand in two splits, so that a score measures memory."""
+"""Scores measure memory or a give-away: the same samples in two splits, or a column that tells."""
 
-from pytest_mltrainer.diagnostics.readings import lookup, number_in
+from collections.abc import Mapping
+from typing import Any
+
+from pytest_mltrainer.diagnostics.data_facts import shared_share, texts
+from pytest_mltrainer.diagnostics.readings import lookup, number_in, text_in
 from pytest_mltrainer.diagnostics.scores import best_validation_score, in_points, span
 
-from pytest_mltrainer.core.evidence import Cause, Diagnosis, Evidence, Recommendation, Symptom
+from pytest_mltrainer.core.evidence import (
+    Cause,
+    Diagnosis,
+    Evidence,
+    NotJudged,
+    Recommendation,
+    Symptom,
+    confidence,
+)
+from pytest_mltrainer.core.ranking import by_worth
 
-CONTENT_LIMIT = 0.05
+SHARE_LIMIT = 0.05
+FEWEST_SAMPLES = 3
+ALONE_LIMIT = 0.02
+OTHERS_LIMIT = 0.1
 PAIRS = ("train/validation", "train/test", "validation/test")
 SHOWN_EXAMPLES = 5
 
 
 def detect(evidence: Evidence) -> Diagnosis | None:
-    """Speaks when two splits share one sample identity, or 5 % of the smaller one's content.
+    """Speaks on a shared identity, on 5 % of (nearly) equal samples, and on a column that tells.
 
-    Fewer equal rows happen by chance in rounded or categorical data and are silent.
+    Shares are of the smaller split, less what chance explains (categories repeat by nature), and
+    from 3 samples on. A column tells when looking the target up in it errs under 0.02 while all
+    other columns together leave 0.1 or more: one strong column among other useful ones is silent.
+    Samples that were cropped, mirrored or reworded are not found.
     """
-    shared = [pair for pair in PAIRS if _leaks(lookup(evidence.profile, "overlap", pair))]
-    if not shared:
+    if not isinstance(lookup(evidence.profile, "overlap"), Mapping):
+        raise NotJudged("the profile of the data does not compare the splits")
+    shared = [pair for pair in PAIRS if _leaks(evidence, pair)]
+    column = _column(evidence)
+    symptoms = [symptom for pair in shared for symptom in _symptoms(evidence, pair)]
+    symptoms += _alone(column)
+    if not symptoms:
         return None
-    overlaps = {pair: lookup(evidence.profile, "overlap", pair) for pair in shared}
-    by_identity = any((number_in(entry, "ids") or 0) > 0 for entry in overlaps.values())
     return Diagnosis(
         id="data_leakage",
         cause=Cause.LEAK_OR_SKEW,
-        summary=f"Samples stand in two splits ({', '.join(shared)}): the scores on the second are "
-        "too good.",
-        confidence=0.98 if by_identity else 0.9,
-        symptoms=tuple(
-            symptom for pair, entry in overlaps.items() for symptom in _symptoms(pair, entry)
-        ),
-        where="; ".join(filter(None, (_examples(entry) for entry in overlaps.values()))),
-        details=tuple(_counted(pair, entry) for pair, entry in overlaps.items()),
-        recommendations=_fixes(evidence, by_identity),
+        summary=_summary(shared, column),
+        confidence=confidence(symptoms),
+        symptoms=tuple(symptoms),
+        where=_where(evidence, shared, column),
+        details=tuple(_counted(evidence, pair) for pair in shared),
+        recommendations=by_worth(_fixes(evidence, shared, column)),
     )
 
 
-def _leaks(entry: object) -> bool:
-    return (number_in(entry, "ids") or 0) > 0 or (number_in(entry, "share") or 0) >= CONTENT_LIMIT
+def _overlap(evidence: Evidence, pair: str) -> object:
+    return lookup(evidence.profile, "overlap", pair)
 
 
-def _symptoms(pair: str, entry: object) -> list[Symptom]:
+def _near(evidence: Evidence, pair: str) -> object:
+    return lookup(evidence.profile, "relations", "duplicates", "pairs", pair)
+
+
+def _leaks(evidence: Evidence, pair: str) -> bool:
+    if (number_in(_overlap(evidence, pair), "ids") or 0) > 0:
+        return True
+    counts = [
+        number_in(_overlap(evidence, pair), "content"),
+        number_in(_near(evidence, pair), "near"),
+    ]
+    known = [count for count in counts if count]
+    enough = not known or max(known) >= FEWEST_SAMPLES
+    return enough and shared_share(evidence, pair) >= SHARE_LIMIT
+
+
+def _symptoms(evidence: Evidence, pair: str) -> list[Symptom]:
     found = []
-    if (ids := number_in(entry, "ids") or 0) > 0:
+    if (ids := number_in(_overlap(evidence, pair), "ids") or 0) > 0:
         found.append(Symptom(what=f"shared identities {pair}", measured=ids, limit=0.0))
-    if (share := number_in(entry, "share") or 0) >= CONTENT_LIMIT:
-        found.append(Symptom(what=f"shared content {pair}", measured=share, limit=CONTENT_LIMIT))
+    if (share := shared_share(evidence, pair)) >= SHARE_LIMIT:
+        equal = (number_in(_overlap(evidence, pair), "share") or 0) >= SHARE_LIMIT
+        what = "shared content" if equal else "nearly equal samples"
+        found.append(Symptom(what=f"{what} {pair}", measured=share, limit=SHARE_LIMIT))
     return found
 
 
-def _examples(entry: object) -> str:
-    rows = lookup(entry, "examples")
+def _column(evidence: Evidence) -> Mapping[str, Any] | None:
+    """The facts of a column that tells the target alone, or None; places of words are none."""
+    if "embed" in text_in(evidence.profile, "model", "first_layer").lower():
+        return None
+    facts = lookup(evidence.profile, "relations", "alone")
+    error, others = number_in(facts, "error"), number_in(facts, "others")
+    if not isinstance(facts, Mapping) or error is None or others is None:
+        return None
+    return facts if error <= ALONE_LIMIT and others >= OTHERS_LIMIT else None
+
+
+def _alone(column: Mapping[str, Any] | None) -> list[Symptom]:
+    if column is None:
+        return []
+    alone, others = number_in(column, "error") or 0.0, number_in(column, "others") or 0.0
+    name = text_in(column, "column")
+    return [
+        Symptom(what=f"error by column {name} alone", measured=alone, limit=ALONE_LIMIT),
+        Symptom(what="error by all other columns", measured=others, limit=OTHERS_LIMIT),
+    ]
+
+
+def _summary(shared: list[str], column: Mapping[str, Any] | None) -> str:
+    if shared:
+        return (
+            f"Samples stand in two splits ({', '.join(shared)}): the scores on the second are too "
+            "good."
+        )
+    return (
+        f"Column {text_in(column, 'column')} alone tells the target, and all others together do "
+        "not: it probably follows from the target."
+    )
+
+
+def _where(evidence: Evidence, shared: list[str], column: Mapping[str, Any] | None) -> str:
+    places = [_examples(evidence, pair) for pair in shared]
+    if column is not None:
+        places.append(f"columns {', '.join(texts(column, 'columns'))}")
+    return "; ".join(filter(None, places))
+
+
+def _examples(evidence: Evidence, pair: str) -> str:
+    rows = lookup(_overlap(evidence, pair), "examples")
+    rows = rows or lookup(_near(evidence, pair), "examples")
     if not isinstance(rows, (list, tuple)):
         return ""
     whole = [row for row in rows if isinstance(row, (list, tuple)) and len(row) == 4]
+    sign = "=" if lookup(_overlap(evidence, pair), "examples") else "~"
     shown = whole[:SHOWN_EXAMPLES]
-    return ", ".join(f"{one} row {i} = {other} row {j}" for one, i, other, j in shown)
+    return ", ".join(f"{one} row {i} {sign} {other} row {j}" for one, i, other, j in shown)
 
 
-def _counted(pair: str, entry: object) -> str:
+def _counted(evidence: Evidence, pair: str) -> str:
+    entry, near = _overlap(evidence, pair), _near(evidence, pair)
     ids, content = (int(number_in(entry, name) or 0) for name in ("ids", "content"))
-    return f"{pair}: {ids} shared identities, {content} rows of equal content"
+    text = f"{pair}: {ids} shared identities, {content} rows of equal content"
+    alike, looked_up = number_in(near, "near"), number_in(near, "of")
+    if alike is None or looked_up is None:
+        return text
+    return f"{text}, {alike:.0f} of {looked_up:.0f} nearly equal"
 
 
-def _fixes(evidence: Evidence, by_identity: bool) -> tuple[Recommendation, ...]:
-    how = (
-        "split by identity (sklearn.model_selection.GroupShuffleSplit with the key that "
-        "Task.sample_key returns)"
-        if by_identity
-        else "drop equal rows (numpy.unique on the inputs)"
-    )
-    return (
-        Recommendation(
-            instruction=f"in Task.data, {how} before splitting, then plan and train again; "
-            "oversample and augment only after the split",
-            impact="high",
-            effort="medium",
-            predicted=_honest_range(evidence),
-        ),
-    )
+def _fixes(
+    evidence: Evidence, shared: list[str], column: Mapping[str, Any] | None
+) -> list[Recommendation]:
+    fixes = []
+    if shared:
+        by_identity = any((number_in(_overlap(evidence, pair), "ids") or 0) > 0 for pair in shared)
+        how = (
+            "split by identity (sklearn.model_selection.GroupShuffleSplit with the key that "
+            "Task.sample_key returns)"
+            if by_identity
+            else "drop equal and nearly equal rows, or split by what they have in common,"
+        )
+        fixes.append(
+            Recommendation(
+                instruction=f"in Task.data, {how} before splitting, then plan and train again; "
+                "oversample and augment only after the split",
+                impact="high",
+                effort="medium",
+                predicted=_honest_range(evidence),
+            )
+        )
+    if column is not None:
+        fixes.append(
+            Recommendation(
+                instruction=f"in Task.data, drop {', '.join(texts(column, 'columns'))} unless the "
+                "value is known before the target is, at the time of the prediction",
+                impact="high",
+            )
+        )
+    return fixes
 
 
 def _honest_range(evidence: Evidence) -> tuple[float, float] | None:
     """The score without the leak, `(v - s) / (1 - s)` if each leaked row was right, up to v."""
-    share = number_in(evidence.profile, "overlap", "train/validation", "share")
+    share = shared_share(evidence, "train/validation")
     score = best_validation_score(evidence)
-    if share is None or score is None or not 0 < share < 1 or not in_points(evidence):
+    if score is None or not 0 < share < 1 or not in_points(evidence):
         return None
     return span(evidence, max(0.0, (score - share) / (1 - share)), score)

@@ -4,24 +4,36 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pytest_mltrainer.diagnostics.fixes import clipping
 from pytest_mltrainer.diagnostics.readings import (
     can_patch,
     epoch_values,
     finite,
     lookup,
     number_in,
+    picture,
+    rose_at_once,
     setting,
     step_values,
     text_in,
 )
 from pytest_mltrainer.diagnostics.scores import near_linear
 
-from pytest_mltrainer.core.evidence import Cause, Diagnosis, Evidence, Recommendation, Symptom
+from pytest_mltrainer.core.evidence import (
+    Cause,
+    Diagnosis,
+    Evidence,
+    NotJudged,
+    Recommendation,
+    Symptom,
+    confidence,
+)
 from pytest_mltrainer.core.measurement import number
 from pytest_mltrainer.core.ranking import by_worth
 
 LARGE_INPUT = 100.0
 CALM_GRADIENT = 10.0
+ROSE = 2.0
 SHOWN_IDS = 5
 
 
@@ -32,20 +44,32 @@ def detect(evidence: Evidence) -> Diagnosis | None:
     epochs. A non-finite gradient after which training went on with finite ones is a step that a
     loss scaler skipped, and is silent. Input values that are not finite make the data the cause.
     """
+    if evidence.fault is None and evidence.steps is None and not evidence.epochs:
+        raise NotJudged("no steps, no epochs and no fault were recorded")
     fault = evidence.fault or _first_recorded(evidence)
     if not fault:
         return None
     what = text_in(fault, "what") or "loss"
     bad_data = _bad_data(evidence, fault)
+    symptoms, norms = _symptoms(evidence, fault, what), step_values(evidence, "gradient_norm")
     return Diagnosis(
         id="nan_loss",
         cause=Cause.DATA_NOT_FINITE if bad_data else Cause.NUMERICS,
-        summary=_summary(what, fault, bad_data, _largest_input(evidence, fault)),
-        confidence=0.98 if evidence.fault else 0.9,
-        symptoms=_symptoms(evidence, fault, what),
+        summary=_summary(evidence, what, fault, bad_data),
+        # A value that is not finite is a fact, not a sign; the replay saw it once more.
+        confidence=0.98 if evidence.fault else max(0.9, confidence(symptoms)),
+        symptoms=symptoms,
         where=_where(fault),
         details=_details(fault),
         recommendations=_data_fix(bad_data) if bad_data else _fixes(evidence, fault),
+        curve=picture(
+            "gradient norm",
+            ("step", "norm"),
+            range(len(norms)),
+            norms,
+            mark=number_in(fault, "step"),
+            log=True,
+        ),
     )
 
 
@@ -108,7 +132,8 @@ def _largest_input(evidence: Evidence, fault: Mapping[str, Any]) -> float:
     return in_batch or number_in(evidence.profile, "inputs", "max_abs") or 0.0
 
 
-def _summary(what: str, fault: Mapping[str, Any], bad_data: str, largest: float) -> str:
+def _summary(evidence: Evidence, what: str, fault: Mapping[str, Any], bad_data: str) -> str:
+    largest = _largest_input(evidence, fault)
     value = str(lookup(fault, "loss") or "").strip() if what == "loss" else ""
     shown = f" ({value})" if finite(value) is None and 0 < len(value) <= 12 else ""
     thing = "validation loss" if what == "validation" else what
@@ -119,6 +144,9 @@ def _summary(what: str, fault: Mapping[str, Any], bad_data: str, largest: float)
         return f"{first}; the inputs reach {number(largest, 1)}, a scale that invites overflow."
     if _undefined_operation(fault):
         return f"{first} out of a calm run: an operation without a value (log 0, 0/0, sqrt 0)."
+    rose = rose_at_once(evidence)
+    if rose is not None and rose > ROSE:
+        return f"{first}: the loss rose from the first steps on, so the learning rate is too high."
     return f"{first}: the steps grew until the numbers overflowed."
 
 
@@ -203,7 +231,7 @@ def _fixes(evidence: Evidence, fault: Mapping[str, Any]) -> tuple[Recommendation
             )
         )
     fixes.append(_lower_rate(evidence, fault, calm))
-    fixes += _clipping(evidence)
+    fixes += clipping(evidence)
     return by_worth(fixes)
 
 
@@ -222,18 +250,3 @@ def _lower_rate(evidence: Evidence, fault: Mapping[str, Any], calm: bool) -> Rec
 
 def _tenth(rate: float) -> float:
     return float(f"{rate / 10:.6g}")
-
-
-def _clipping(evidence: Evidence) -> list[Recommendation]:
-    clip = finite(setting(evidence, "training.clip_norm"))
-    if clip is not None and 0 < clip <= 1:
-        return []
-    known = can_patch(evidence, "training.clip_norm")
-    return [
-        Recommendation(
-            instruction="clip the gradient norm to 1.0",
-            patch={"training.clip_norm": 1.0} if known else {},
-            impact="medium",
-            predicted=near_linear(evidence),
-        )
-    ]

@@ -7,6 +7,7 @@ from pytest_mltrainer.diagnostics.readings import (
     can_patch,
     epoch_values,
     finite,
+    picture,
     setting,
 )
 from pytest_mltrainer.diagnostics.scores import (
@@ -22,12 +23,22 @@ from pytest_mltrainer.diagnostics.scores import (
     target,
 )
 
-from pytest_mltrainer.core.evidence import Cause, Diagnosis, Evidence, Recommendation, Symptom
+from pytest_mltrainer.core.evidence import (
+    Cause,
+    Curve,
+    Diagnosis,
+    Evidence,
+    NotJudged,
+    Recommendation,
+    Symptom,
+    confidence,
+)
 from pytest_mltrainer.core.ranking import by_worth
 
 GAP_POINTS, GAP_VARIANCE = 0.15, 0.3
 LEARNED_POINTS, LEARNED_VARIANCE = 0.95, 0.9
 RISE = 1.2
+FALLEN = 0.05
 EVALUATIONS = 3
 DROPOUT = 0.3
 
@@ -47,11 +58,15 @@ def detect(evidence: Evidence) -> Diagnosis | None:
     Wide: over 15 points (0.3 for R2 and errors) and over two standard errors of the validation
     score. Turned: at least 1.2 times its minimum in the last 3 evaluations while the training loss
     fell on. By heart: training over 0.95 (0.9) with validation below the target, or without a
-    target below the linear model. Silent when the splits share rows or differ in their classes,
-    and on non-finite losses.
+    target below the linear model, or fallen by 0.05 since its best. Silent when the splits share
+    rows or differ in their classes, and on non-finite losses.
     """
     scores = read_scores(evidence)
-    if broken(evidence) or scores is None or overlapping_or_skewed(evidence):
+    if broken(evidence):
+        raise NotJudged("the loss is not finite, which nan_loss explains")
+    if scores is None:
+        raise NotJudged(f"{evidence.metric} was not logged on both splits, or has no known scale")
+    if overlapping_or_skewed(evidence):
         return None
     points = in_points(evidence)
     limit = GAP_POINTS if points else GAP_VARIANCE
@@ -62,18 +77,36 @@ def detect(evidence: Evidence) -> Diagnosis | None:
     turned = losses is not None and losses.rise >= RISE and losses.training_falls
     if not turned and not _by_heart(evidence, scores, points):
         return None
+    symptoms = _symptoms(scores, limit, losses if turned else None)
     return Diagnosis(
         id="overfitting",
         cause=Cause.OVERFITTING,
         summary=_summary(evidence, scores, losses if turned else None),
-        confidence=0.95 if turned else 0.8,
-        symptoms=_symptoms(scores, limit, losses),
+        confidence=confidence(symptoms),
+        symptoms=symptoms,
         where=f"after epoch {losses.best_epoch}" if losses is not None and turned else "",
         details=(
             f"training {scores.train:.4f}, validation {scores.validation:.4f}, "
             f"best validation {scores.best_validation:.4f}",
         ),
         recommendations=by_worth(_fixes(evidence, turned)),
+        curve=_validation_loss(evidence, losses),
+    )
+
+
+def _validation_loss(evidence: Evidence, losses: _Losses | None) -> Curve | None:
+    """The validation loss, marked at its best epoch, with the limit of 1.2 times its minimum."""
+    train = epoch_values(evidence, "train", "loss")
+    held_out = epoch_values(evidence, "validation", "loss")
+    if losses is None:
+        return None
+    return picture(
+        "validation loss",
+        ("epoch", f"loss (training ends at {train[-1]:.3g})"),
+        [float(record.epoch) for record in evidence.epochs],
+        held_out,
+        mark=float(losses.best_epoch),
+        limit=RISE * min(held_out),
     )
 
 
@@ -98,7 +131,10 @@ def _by_heart(evidence: Evidence, scores: Scores, points: bool) -> bool:
     if wanted is None:
         wanted = reference(evidence, "linear_validation")
     learned = LEARNED_POINTS if points else LEARNED_VARIANCE
-    return scores.train >= learned and wanted is not None and scores.best_validation < wanted
+    error = standard_error(evidence, scores.validation) if points else 0.0
+    has_fallen = scores.best_validation - scores.validation > max(FALLEN, 2 * error)
+    falls_short = wanted is not None and scores.best_validation < wanted
+    return scores.train >= learned and (falls_short or has_fallen)
 
 
 def _summary(evidence: Evidence, scores: Scores, turned: _Losses | None) -> str:

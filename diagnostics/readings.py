@@ -7,12 +7,14 @@ when the part is absent, of another type, or not finite.
 import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from statistics import median
 
-from pytest_mltrainer.core.evidence import Evidence
+from pytest_mltrainer.core.evidence import Curve, Evidence
 
 # The keys of `training` that only the built-in optimizer reads.
 OPTIMIZER_KEYS = frozenset({"learning_rate", "momentum", "weight_decay"})
 CURVE_BINS = 12
+MOST_POINTS = 200
 # Beyond this size a number overflows in the next square or sum: as good as not finite.
 OVERFLOW = 1e100
 HIGH_DROPOUT = 0.5
@@ -128,6 +130,50 @@ def loss_curve(evidence: Evidence) -> list[float]:
         return []
     edges = [len(steps) * index // CURVE_BINS for index in range(CURVE_BINS + 1)]
     return [mean(steps[low:high]) for low, high in pairwise(edges)]
+
+
+def rose_at_once(evidence: Evidence) -> float | None:
+    """The typical loss of updates 3 to 12 over the very first loss; None when not recorded.
+
+    Above 2, the first steps overshot: each of the ten weighs alike, so that one odd batch does not
+    count. None for a first loss that is not positive.
+    """
+    losses = step_values(evidence, "loss")[:13]
+    if len(losses) < 8 or not losses[0] > 0 or any(finite(value) is None for value in losses):
+        return None
+    return median(losses[3:]) / losses[0]
+
+
+def picture(
+    title: str,
+    labels: tuple[str, str],
+    x: Sequence[float],
+    y: Sequence[float],
+    *,
+    mark: float | None = None,
+    limit: float | None = None,
+    log: bool = False,
+) -> Curve | None:
+    """A curve of at most 200 points, evenly picked; values that are not finite are left out.
+
+    None for fewer than two points, and a linear scale where a value is not positive.
+    """
+    points = [(a, b) for a, b in zip(x, y, strict=False) if finite(a) is not None
+              and finite(b) is not None]  # fmt: skip
+    if len(points) < 2:
+        return None
+    every = -(-len(points) // MOST_POINTS)
+    shown = points[::every]
+    return Curve(
+        title=title,
+        x_label=labels[0],
+        y_label=labels[1],
+        x=tuple(float(a) for a, _ in shown),
+        y=tuple(float(b) for _, b in shown),
+        mark=mark,
+        limit=limit,
+        log=log and all(b > 0 for _, b in shown),
+    )
 
 
 def mean(values: Sequence[float]) -> float:

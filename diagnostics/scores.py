@@ -10,15 +10,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pytest_mltrainer.diagnostics.readings import (
+    broken,
     epoch_values,
     finite,
+    last_third,
     lookup,
+    loss_curve,
     mean,
     number_in,
+    step_values,
 )
 
-from pytest_mltrainer.core.evidence import Evidence
+from pytest_mltrainer.core.evidence import Evidence, NotJudged
 
+LEAST_LEAD = 0.05
+NEAR_TRIVIAL = 0.2
+LEAST_FALL = 0.1
+SHORT_OF_LEAD = 0.15
 VARIANCE_METRICS = ("r2", "explained_variance")
 
 
@@ -48,7 +56,8 @@ def in_points(evidence: Evidence) -> bool:
 def skill(evidence: Evidence, score: float | None) -> float | None:
     """The score as skill, or None when it is missing, or its scale is unknown.
 
-    Unknown: a maximised metric above 1, a minimised one without a positive trivial score.
+    Unknown: a maximised metric above 1, a minimised one without a positive trivial score, or so
+    far beyond it that the share overflows.
     """
     if score is None or finite(score) is None:
         return None
@@ -58,12 +67,18 @@ def skill(evidence: Evidence, score: float | None) -> float | None:
     if trivial is None or trivial <= 0:
         return None
     ratio = score / trivial
-    return 1 - (ratio * abs(ratio) if evidence.metric.lower() == "rmse" else ratio)
+    return finite(1 - (ratio * abs(ratio) if evidence.metric.lower() == "rmse" else ratio))
 
 
 def reference(evidence: Evidence, name: str) -> float | None:
-    """The skill of a simple model: `trivial`, `linear_train` or `linear_validation`; or None."""
+    """The skill of a simple model on validation by its name in `Evidence.references`; or None."""
     return skill(evidence, finite(evidence.references.get(name)))
+
+
+def attainable(evidence: Evidence) -> float | None:
+    """The best skill that a simple model, linear or trees, reached on validation; or None."""
+    found = (reference(evidence, name) for name in ("linear_validation", "attainable"))
+    return max((value for value in found if value is not None), default=None)
 
 
 def target(evidence: Evidence) -> float | None:
@@ -86,6 +101,67 @@ def read_scores(evidence: Evidence) -> Scores | None:
         validation=mean(late(validation)),
         best_validation=max(validation),
     )
+
+
+def is_learning(evidence: Evidence) -> bool:
+    """Whether the run got anywhere. Raises NotJudged when neither scores nor losses tell.
+
+    It gained 20 % of the lead that a simple model (else the target) has over the trivial one, on
+    training or validation, late in the run. Where that lead is under 0.05 or unknown: the smoothed
+    training loss ended 10 % below its start. A run that a non-finite value ended did not.
+    """
+    if broken(evidence):
+        return False
+    scores, trivial = read_scores(evidence), reference(evidence, "trivial")
+    goal = attainable(evidence)
+    goal = target(evidence) if goal is None else goal
+    if scores and trivial is not None and goal is not None and goal - trivial >= LEAST_LEAD:
+        near = trivial + NEAR_TRIVIAL * (goal - trivial)
+        return max(scores.train, scores.validation) > near
+    curve = loss_curve(evidence)
+    if not curve:
+        raise NotJudged("under 24 steps: whether the model learns cannot be told")
+    first = (step_values(evidence, "loss") or curve)[0]
+    start = max(first, curve[0])
+    return mean(last_third(curve)) < start - LEAST_FALL * abs(start)
+
+
+def is_well(evidence: Evidence) -> bool:
+    """Whether the model did what could be asked of it, late in the run. Raises NotJudged.
+
+    Its validation reaches the target or comes within 0.05, or 15 % of its lead over the trivial
+    model, of the best simple model, whichever is lower; goals that are no better than the trivial
+    model count for nothing, and without any goal a run is well that learns and beats the trivial
+    model on validation.
+    """
+    scores, trivial = read_scores(evidence), reference(evidence, "trivial")
+    best = attainable(evidence)
+    lead = 0.0 if best is None or trivial is None else best - trivial
+    goals = [
+        target(evidence),
+        None if best is None else best - max(LEAST_LEAD, SHORT_OF_LEAD * lead),
+    ]
+    floor = -math.inf if trivial is None else trivial
+    known = [goal for goal in goals if goal is not None and goal > floor]
+    if broken(evidence) or scores is None:
+        return is_learning(evidence)
+    if not known:
+        return scores.validation > floor and is_learning(evidence)
+    return scores.validation >= min(known)
+
+
+def generalises(evidence: Evidence) -> bool | None:
+    """Whether validation, late in the run, gained 20 % of the lead that a simple model has.
+
+    None where no simple model is better than the trivial one by 0.05, or scores are unknown.
+    """
+    scores, trivial = read_scores(evidence), reference(evidence, "trivial")
+    goal = attainable(evidence)
+    if broken(evidence) or scores is None or trivial is None or goal is None:
+        return None
+    if goal - trivial < LEAST_LEAD:
+        return None
+    return scores.validation > trivial + NEAR_TRIVIAL * (goal - trivial)
 
 
 def late(values: Sequence[float]) -> Sequence[float]:

@@ -1,5 +1,6 @@
-"""The model does worse than a linear one on the very data that it was trained on."""
+"""The model does worse than a simple one on the very data that it was trained on."""
 
+from pytest_mltrainer.diagnostics.layer_readings import by_layer
 from pytest_mltrainer.diagnostics.readings import (
     adaptive,
     broken,
@@ -10,10 +11,12 @@ from pytest_mltrainer.diagnostics.readings import (
     high_dropout,
     last_third,
     loss_curve,
+    picture,
     setting,
 )
 from pytest_mltrainer.diagnostics.scores import (
     Scores,
+    attainable,
     best_validation_score,
     near_linear,
     read_scores,
@@ -21,68 +24,137 @@ from pytest_mltrainer.diagnostics.scores import (
     span,
 )
 
-from pytest_mltrainer.core.evidence import Cause, Diagnosis, Evidence, Recommendation, Symptom
+from pytest_mltrainer.core.evidence import (
+    Cause,
+    Diagnosis,
+    Evidence,
+    NotJudged,
+    Recommendation,
+    Symptom,
+    confidence,
+)
 from pytest_mltrainer.core.ranking import by_worth
 
 SHORTFALL = 0.10
 VALIDATION_SHORTFALL = 0.05
 GAP_LIMIT = 0.10
 STILL_FALLING = 0.03
+GAINED_SHARE = 0.55
 LEARNED_SHARE = 0.2
+PULL = 0.5
 
 
 def detect(evidence: Evidence) -> Diagnosis | None:
-    """Speaks when training is 0.10 under the linear model and the gap to validation under 0.10.
+    """Speaks on training 0.10 under the linear model, or with half of what trees gain.
 
     Validation must be 0.05 under the linear model as well: dropout, mix-up and the mean over an
-    epoch lower the training metric of healthy models, but not that of validation. A linear model
-    meets the same noise ceiling, so a model at its ceiling is silent. Silent without the linear
-    scores, and on non-finite losses.
+    epoch lower the training metric of healthy models, but not that of validation; and less behind
+    training than training is behind the linear model. Trees tell where a linear model finds
+    nothing: training and validation both gained under 55 % of their lead over the trivial model on
+    validation. A simple model meets the same noise ceiling, so a model at its ceiling is silent.
+    Not judged without a simple model's scores, and on non-finite losses.
     """
     scores = read_scores(evidence)
-    linear_train = reference(evidence, "linear_train")
-    linear = reference(evidence, "linear_validation")
-    if broken(evidence) or scores is None or linear_train is None or linear is None:
+    if broken(evidence):
+        raise NotJudged("the loss is not finite, which nan_loss explains")
+    if scores is None or attainable(evidence) is None:
+        raise NotJudged("no scores of the run, or of a simple model, to compare")
+    goal = _behind_linear(evidence, scores) or _behind_trees(evidence, scores)
+    if goal is None:
         return None
-    short = linear_train - scores.train
-    short_validation = linear - scores.best_validation
-    if short < SHORTFALL or short_validation < VALIDATION_SHORTFALL or abs(scores.gap) >= GAP_LIMIT:
-        return None
+    linear_train, linear = goal
+    short, short_validation = linear_train - scores.train, linear - scores.best_validation
+    symptoms = (
+        Symptom(what="training below a simple model", measured=short, limit=SHORTFALL),
+        Symptom(
+            what="validation below a simple model",
+            measured=short_validation,
+            limit=VALIDATION_SHORTFALL,
+        ),
+        *_pull_symptom(evidence),
+    )
+    curve = loss_curve(evidence)
     return Diagnosis(
         id="underfitting",
         cause=Cause.CAPACITY,
-        summary=f"A linear model is {short:.2f} better in {evidence.metric} on the training data: "
+        summary=f"A simple model is {short:.2f} better in {evidence.metric} on the training data: "
         f"{_reason(evidence, scores, linear)}.",
-        confidence=min(0.95, 0.7 + short),
-        symptoms=(
-            Symptom(what="training below the linear model", measured=short, limit=SHORTFALL),
-            Symptom(
-                what="validation below the linear model",
-                measured=short_validation,
-                limit=VALIDATION_SHORTFALL,
-            ),
-            Symptom(what="gap", measured=scores.gap, limit=GAP_LIMIT),
-        ),
+        confidence=confidence(symptoms),
+        symptoms=symptoms,
         details=_details(scores, linear_train, linear),
         recommendations=by_worth(_fixes(evidence)),
+        curve=picture(
+            "smoothed training loss", ("part of the run", "loss"), range(1, len(curve) + 1), curve
+        ),
     )
+
+
+def _behind_linear(evidence: Evidence, scores: Scores) -> tuple[float, float] | None:
+    """The linear model's skill on training and validation when both are out of reach."""
+    train, validation = (reference(evidence, f"linear_{part}") for part in ("train", "validation"))
+    if train is None or validation is None:
+        return None
+    short = train - scores.train
+    if short < SHORTFALL or validation - scores.best_validation < VALIDATION_SHORTFALL:
+        return None
+    return (train, validation) if scores.gap < max(GAP_LIMIT, short) else None
+
+
+def _behind_trees(evidence: Evidence, scores: Scores) -> tuple[float, float] | None:
+    """What trees reach on validation when the run gained hardly more than half of it."""
+    goal, trivial = attainable(evidence), reference(evidence, "trivial")
+    if goal is None or trivial is None or goal - trivial < 2 * SHORTFALL:
+        return None
+    near = trivial + GAINED_SHARE * (goal - trivial)
+    return (goal, goal) if max(scores.train, scores.best_validation) < near else None
+
+
+def _pull(evidence: Evidence) -> float | None:
+    """Weight decay against what the data ask for, by layer, the largest; None when not recorded.
+
+    As a penalty: decay x |w| / |g|. Decoupled (AdamW): what decay takes from the weights in an
+    update, learning rate x decay, over |dw| / |w|. At 1 both are in balance and nothing moves on.
+    """
+    decay = finite(setting(evidence, "training.weight_decay")) or 0.0
+    if decay <= 0 or evidence.layers is None or setting(evidence, "training.optimizer") == "task":
+        return None
+    updates = by_layer(evidence, "update_ratio", late=True)
+    if setting(evidence, "training.optimizer") == "adamw":
+        rate = finite(setting(evidence, "training.learning_rate")) or 0.0
+        pulls = [rate * decay / value for value in updates.values() if value > 0]
+    else:
+        weights = by_layer(evidence, "weight_norm", late=True)
+        norms = by_layer(evidence, "gradient_norm", late=True)
+        pulls = [decay * weights[row] / norm for row, norm in norms.items() if norm > 0]
+    return finite(max(pulls, default=None))
+
+
+def _pull_symptom(evidence: Evidence) -> list[Symptom]:
+    pull = _pull(evidence)
+    if pull is None or pull < PULL:
+        return []
+    return [Symptom(what="weight decay over gradient", measured=pull, limit=PULL)]
+
+
+def _over_regularised(evidence: Evidence) -> bool:
+    return bool(high_decay(evidence) or high_dropout(evidence) or _pull_symptom(evidence))
 
 
 def _reason(evidence: Evidence, scores: Scores, linear: float) -> str:
     trivial = reference(evidence, "trivial")
-    if high_decay(evidence) or high_dropout(evidence):
-        return "regularisation holds the weights down"
+    if _over_regularised(evidence):
+        return "over-regularised: regularisation holds the weights down"
     if _still_falling(evidence):
-        return "the training ended while the loss was still falling"
+        return "too few epochs: the training ended while the loss was still falling"
     if trivial is not None and scores.train < trivial + LEARNED_SHARE * (linear - trivial):
         return "it has learned hardly anything"
-    return "the model is too narrow, or its inputs reach it in a bad form"
+    return "too little capacity: the model is too narrow, or its inputs reach it in a bad form"
 
 
 def _details(scores: Scores, linear_train: float, linear: float) -> tuple[str, ...]:
     return (
-        f"training {scores.train:.4f}, linear model {linear_train:.4f}",
-        f"best validation {scores.best_validation:.4f}, linear model {linear:.4f}",
+        f"training {scores.train:.4f}, simple model {linear_train:.4f}",
+        f"best validation {scores.best_validation:.4f}, simple model {linear:.4f}",
     )
 
 
@@ -91,9 +163,9 @@ def _still_falling(evidence: Evidence) -> bool:
 
 
 def _fixes(evidence: Evidence) -> list[Recommendation]:
-    reach = span(evidence, best_validation_score(evidence), _linear_score(evidence))
+    reach = span(evidence, best_validation_score(evidence), _simple_score(evidence))
     fixes = []
-    if high_decay(evidence):
+    if high_decay(evidence) or _pull_symptom(evidence):
         fixes.append(_less_decay(evidence, reach))
     if high_dropout(evidence):
         fixes.append(_less_dropout(evidence, reach))
@@ -103,8 +175,14 @@ def _fixes(evidence: Evidence) -> list[Recommendation]:
     return fixes
 
 
-def _linear_score(evidence: Evidence) -> float | None:
-    return finite(evidence.references.get("linear_validation"))
+def _simple_score(evidence: Evidence) -> float | None:
+    names = ("linear_validation", "attainable")
+    known = [
+        value for name in names if (value := finite(evidence.references.get(name))) is not None
+    ]
+    if not known:
+        return None
+    return max(known) if evidence.maximize else min(known)
 
 
 def _less_decay(evidence: Evidence, reach: tuple[float, float] | None) -> Recommendation:

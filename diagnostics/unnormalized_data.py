@@ -8,13 +8,23 @@ from pytest_mltrainer.diagnostics.readings import (
     text_in,
 )
 from pytest_mltrainer.diagnostics.scores import (
+    SHORT_OF_LEAD,
+    attainable,
     near_linear,
     read_scores,
     reference,
     target,
 )
 
-from pytest_mltrainer.core.evidence import Cause, Diagnosis, Evidence, Recommendation, Symptom
+from pytest_mltrainer.core.evidence import (
+    Cause,
+    Diagnosis,
+    Evidence,
+    NotJudged,
+    Recommendation,
+    Symptom,
+    confidence,
+)
 from pytest_mltrainer.core.ranking import by_worth
 
 SCALE_LIMIT = 1e3
@@ -27,23 +37,31 @@ SCALING_LAYERS = ("norm", "embed", "standard", "scal", "quant")
 def detect(evidence: Evidence) -> Diagnosis | None:
     """Speaks when columns differ over 1,000-fold in scale, or inputs go beyond 100, and it hurt.
 
-    It hurt: the run broke, or its best validation is below the target and over 0.05 below the
-    linear model (by one of them, if only one is known). Before any training it warns with
-    confidence 0.5. Silent when the first layer normalises or embeds; on other inputs than feature
-    vectors and images; and before training on integers, which the model must convert by itself.
+    It hurt: the run broke, or its best validation is below the target and over 0.05 (15 % of its
+    lead over the trivial one) below the best simple model; by one of them, if only one is known.
+    Before any training it warns with half the confidence, since many models learn all the same.
+    Silent when the first layer normalises or embeds; on other inputs than feature vectors, images
+    and series; and before training on integers, which the model must convert by itself, and on
+    series, whose models often cope. Not judged where inputs are no arrays.
     """
     inputs = lookup(evidence.profile, "inputs")
+    if not isinstance(inputs, dict):
+        raise NotJudged("the profile of the data says nothing of inputs")
+    if inputs.get("judged") is False:
+        raise NotJudged(text_in(inputs, "reason") or "inputs were not judged")
     symptoms = _symptoms(inputs)
     if not symptoms or _scaled_by_model(evidence):
         return None
     trained = bool(evidence.epochs) or bool(evidence.fault)
-    if (trained and not _suffered(evidence)) or (not trained and _integers(inputs)):
+    if (trained and not _suffered(evidence)) or (
+        not trained and (_integers(inputs) or _only_series(inputs))
+    ):
         return None
     return Diagnosis(
         id="unnormalized_data",
         cause=Cause.INIT_OR_SCALE,
         summary=_summary(evidence, symptoms, trained),
-        confidence=0.85 if trained else 0.5,
+        confidence=confidence(symptoms) * (1.0 if trained else 0.5),
         symptoms=tuple(symptoms),
         where=_columns(inputs),
         recommendations=by_worth(_fixes(evidence)),
@@ -53,6 +71,16 @@ def detect(evidence: Evidence) -> Diagnosis | None:
 def _image(inputs: object) -> bool:
     shape = lookup(inputs, "shape")
     return isinstance(shape, (list, tuple)) and len(shape) == 3
+
+
+def _series(inputs: object) -> bool:
+    """Whether the inputs are measured series (time, channels); whole numbers may be words."""
+    shape = lookup(inputs, "shape")
+    return isinstance(shape, (list, tuple)) and len(shape) == 2 and not _integers(inputs)
+
+
+def _only_series(inputs: object) -> bool:
+    return _series(inputs) and lookup(inputs, "tabular") is not True
 
 
 def _integers(inputs: object) -> bool:
@@ -67,7 +95,7 @@ def _symptoms(inputs: object) -> list[Symptom]:
         found.append(
             Symptom(what="largest over smallest column scale", measured=ratio, limit=SCALE_LIMIT)
         )
-    if (tabular or _image(inputs)) and size is not None and size > SIZE_LIMIT:
+    if (tabular or _image(inputs) or _series(inputs)) and size is not None and size > SIZE_LIMIT:
         found.append(Symptom(what="largest input", measured=size, limit=SIZE_LIMIT))
     return found
 
@@ -82,8 +110,10 @@ def _suffered(evidence: Evidence) -> bool:
     if evidence.fault:
         return True
     scores = read_scores(evidence)
-    linear = reference(evidence, "linear_validation")
-    goals = [target(evidence), None if linear is None else linear - SHORTFALL]
+    simple, trivial = attainable(evidence), reference(evidence, "trivial")
+    lead = 0.0 if simple is None or trivial is None else simple - trivial
+    short = max(SHORTFALL, SHORT_OF_LEAD * lead)
+    goals = [target(evidence), None if simple is None else simple - short]
     known = [goal for goal in goals if goal is not None]
     return scores is not None and bool(known) and scores.best_validation < min(known)
 
@@ -124,11 +154,13 @@ def _fixes(evidence: Evidence) -> list[Recommendation]:
     first = (
         "divide the pixels by 255 and subtract the mean"
         if _image(inputs)
+        else "subtract each channel's mean and divide by its standard deviation over training"
+        if _series(inputs)
         else "standardise each column with mean and standard deviation of the training split"
     )
     columns = number_in(inputs, "columns")
     norm = "BatchNorm2d" if _image(inputs) else "BatchNorm1d"
-    size = "" if columns is None or _image(inputs) else f"{columns:.0f}"
+    size = f"{columns:.0f}" if columns is not None and lookup(inputs, "tabular") is True else ""
     return [
         Recommendation(
             instruction=f"in Task.data, {first}; apply the same numbers to all splits",

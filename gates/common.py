@@ -1,17 +1,32 @@
 """The bodies of checks that several gates share."""
 
+import json
+from functools import lru_cache
+from typing import Any
+
 import numpy as np
+from pytest_mltrainer.diagnostics import detectors
+from pytest_mltrainer.diagnostics.readings import can_patch
 
 from pytest_mltrainer.core.config import load_config
+from pytest_mltrainer.core.hooks import offered, plugin_manager
 from pytest_mltrainer.core.judge import Judge
+from pytest_mltrainer.documents.compare import differences
+from pytest_mltrainer.training.diagnosis import Examination, examine
+from pytest_mltrainer.training.digests import DIGESTS_FILE, read_digests
+from pytest_mltrainer.training.divergence import Divergence, first_divergence
 from pytest_mltrainer.training.progress import Progress
+from pytest_mltrainer.training.ranks import RANKS_FILE
 from pytest_mltrainer.training.resumption import resumable_checkpoint, resume_afresh
 from pytest_mltrainer.training.run import TrainingRun
 from pytest_mltrainer.training.task import Task
 
+Rows = np.ndarray[Any, Any]
+
 
 def training_completed(run: TrainingRun, judge: Judge) -> None:
     """As many updates as planned, or as many epochs as early stopping, re-evaluated, asks for."""
+    ranks_agree(run, judge)
     if type(run.task).train is not Task.train:
         judge.not_applicable("the task trains by a loop of its own, whose length is not planned")
     training = run.config.training
@@ -26,6 +41,23 @@ def training_completed(run: TrainingRun, judge: Judge) -> None:
         measured=f"{done}" if done == wanted else f"{done} ({ending})",
         wanted=f"{wanted} ({updates} an epoch, {stopping_epoch(run)} of {training.epochs} epochs)",
         artifact=run.described("telemetry/steps.rec"),
+    )
+
+
+def ranks_agree(run: TrainingRun, judge: Judge) -> None:
+    """Where several processes trained together, all of them ended with the same parameters."""
+    launch = run.config.launch
+    ranks = launch.processes * launch.nodes
+    if ranks == 1:
+        return
+    digests = run.json(RANKS_FILE)["parameters"]
+    judge.equal(len(digests), ranks, what="processes that trained together")
+    different = [rank for rank, digest in enumerate(digests) if digest != digests[0]]
+    judge.equal(
+        different,
+        [],
+        what=f"processes whose parameters are not those of the first of {ranks}",
+        artifact=run.described(RANKS_FILE),
     )
 
 
@@ -82,23 +114,65 @@ def resumes(run: TrainingRun, judge: Judge) -> None:
     if found is None:
         judge.not_applicable(f"no periodic checkpoint has {steps} recorded steps behind it")
     name, start = found
-    repeated = resume_afresh(run, load_config(run.project.config_path), name, steps)
+    repeated, digests = resume_afresh(run, load_config(run.project.config_path), name, steps)
     recorded = run.telemetry.steps[start : start + steps]
     judge.equal(len(repeated), steps, what=f"steps trained again behind {name}")
-    for column in ("step", "learning_rate", "loss", "gradient_norm"):
-        different = np.flatnonzero(repeated[column] != recorded[column])
-        if different.size:
-            row = int(different[0])
-            judge.fail(
-                what=f"{column} of step {start + row}, resumed from {name}",
-                measured=float(repeated[column][row]).hex(),
-                wanted=float(recorded[column][row]).hex(),
-                artifact=run.described(f"checkpoints/{name}.pt"),
-            )
+    digests_then = read_digests(run.folder.artifact(DIGESTS_FILE))
+    digests_then = digests_then[np.isin(digests_then["step"], recorded["step"])]
+    judge.equal(len(digests), len(digests_then), what=f"digests of steps behind {name}")
+    # At the same step the digest, named first, tells more: it follows the order of cause.
+    compared = [first_divergence(digests, digests_then), _different_record(repeated, recorded)]
+    if differing := [entry for entry in compared if entry]:
+        first = min(differing, key=lambda entry: entry.step)
+        judge.fail(
+            what=f"{first.part} of step {first.step}, resumed from {name}",
+            measured=first.text(),
+            wanted="equal bit for bit",
+            artifact=run.described(f"checkpoints/{name}.pt"),
+        )
     judge.that(
         True,
         what=f"{steps} steps behind {name}, trained again in a fresh process",
-        measured="loss, gradient norm and learning rate equal bit for bit",
+        measured="generators, batch, loss, gradient norm and learning rate equal bit for bit, "
+        f"gradients and parameters in {int(np.count_nonzero(digests['gradients']))} steps",
         wanted="equal",
         artifact=run.described(f"checkpoints/{name}.pt"),
+    )
+
+
+def _different_record(repeated: Rows, recorded: Rows) -> Divergence | None:
+    """The first step record that differs, in the order of cause."""
+    columns = ("step", "loss", "gradient_norm", "learning_rate")
+    differs = {name: np.flatnonzero(repeated[name] != recorded[name]) for name in columns}
+    rows = {name: int(places[0]) for name, places in differs.items() if places.size}
+    if not rows:
+        return None
+    name = min(rows, key=rows.__getitem__)
+    one, other = (float(part[name][rows[name]]).hex() for part in (repeated, recorded))
+    step = int(recorded["step"][rows[name]])
+    return Divergence(step=step, part=name, one=one, other=other, equal_until=step - 1)
+
+
+@lru_cache(maxsize=1)
+def examined(run: TrainingRun) -> Examination:
+    """The diagnosis computed anew; the checks of one gate share it."""
+    return examine(
+        run, detectors() | offered(plugin_manager(run.project), "mltrainer_detectors"), can_patch
+    )
+
+
+def says_the_same(judge: Judge, found: object, again: object, *, what: str) -> None:
+    """Stored values are those computed again: texts exactly, numbers within 1e-6."""
+    one, other = (
+        json.dumps(value, indent=1, sort_keys=True, default=str) for value in (found, again)
+    )
+    different = [
+        f"found {entry.found.strip()} instead of {entry.recomputed.strip()}"
+        for entry in differences(one, other)
+    ]
+    judge.that(
+        not different,
+        what=what,
+        measured="; ".join(different[:3]) or "the same",
+        wanted="the recorded values",
     )

@@ -79,7 +79,12 @@ class PhaseWork:
         return CurrentInputs(self.project, self.config, self.run).of(step, self.phase, sources)
 
     def finish(self) -> dict[str, Any]:
-        """Drop what no step wrote, then write the manifest: now the phase exists."""
+        """Drop what no step wrote, then write the manifest: now the phase exists.
+
+        Of several processes only the first has done the phase's steps, and writes it.
+        """
+        if self.request.rank:
+            return {}
         steps = {step.name: self._steps[step.name] for step in STEPS[self.phase]}
         manifest = Manifest(
             phase=self.phase, steps=steps, decision=self.decision, record=self.record

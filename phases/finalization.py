@@ -33,7 +33,8 @@ def work(request: WorkRequest) -> dict[str, Any]:
 
 def _train(final: PhaseWork) -> Iterable[str]:
     """Train, entered in the ledger first: how often somebody tried is part of the result."""
-    if not (final.output / "checkpoints" / "last.pt").exists():
+    is_first = not final.request.rank
+    if is_first and not (final.output / "checkpoints" / "last.pt").exists():
         record(final.run, FINAL_TRAINING, seed=final.config.for_phase(final.phase).seed)
     return train(final)
 

@@ -1,6 +1,8 @@
-"""Planning: document the data, rehearse the training twice, record what will train."""
+"""Planning: document the data, rehearse the training three times, record what will train."""
 
+import time
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from pytest_mltrainer.phases.common import PhaseWork
@@ -14,15 +16,20 @@ from pytest_mltrainer.launchers.local import LocalLauncher
 from pytest_mltrainer.training.environment import capture_environment
 from pytest_mltrainer.training.objective import describe_objective, maximizes, objective_metric
 from pytest_mltrainer.training.profile import profile_data
+from pytest_mltrainer.training.rehearsal import told
 from pytest_mltrainer.training.reproducibility import (
     choose_device,
     fix_seeds,
     make_deterministic,
 )
 from pytest_mltrainer.training.source import capture_source
-from pytest_mltrainer.training.tracking import load_data, project_data
+from pytest_mltrainer.training.suspects import differences, explain
+from pytest_mltrainer.training.tracking import load_data, project_data, written_since
+from pytest_mltrainer.training.trial import SHIFTED_TRIAL, outcome, run_trials
+from pytest_mltrainer.training.window import explain_rehearsals
 
 ROLES = ("first", "second")
+SUSPECTS = "rehearsal/suspects.json"
 
 
 def work(request: WorkRequest) -> dict[str, Any]:
@@ -31,12 +38,13 @@ def work(request: WorkRequest) -> dict[str, Any]:
     config = planning.config.for_phase("planning")
     make_deterministic(threads=config.threads, exceptions=config.training.deterministic_exceptions)
     # The processes start before the data is read here, so that both cores have something to do.
-    rehearsals = _start_rehearsals(planning) if "rehearse" in request.steps else []
+    rehearsals = _start_rehearsals(planning) if "rehearse" in request.steps else {}
+    started = time.time()
     try:
         planning.do("data", lambda: _data(planning))
-        planning.do("rehearse", lambda: _rehearse(planning, rehearsals))
+        planning.do("rehearse", lambda: _rehearse(planning, rehearsals, started))
     finally:
-        for rehearsal in rehearsals:
+        for rehearsal in rehearsals.values():
             rehearsal.cancel()
     planning.do("record", lambda: _record(planning))
     done = planning.finish()
@@ -49,7 +57,8 @@ def _data(planning: PhaseWork) -> Iterable[str]:
     """Read the data once: split digests, overlaps, value statistics."""
     config = planning.config.for_phase("planning")
     fix_seeds(config.seed)
-    splits, opened = load_data(planning.task, config)
+    with told():
+        splits, opened = load_data(planning.task, config)
     planning.data_files = project_data(planning.project, opened)
     documented, profile = profile_data(planning.task, splits)
     planning.write_json("splits.json", documented)
@@ -57,47 +66,87 @@ def _data(planning: PhaseWork) -> Iterable[str]:
     return ["splits.json", "data_profile.json"]
 
 
-def _start_rehearsals(planning: PhaseWork) -> list[Work]:
-    launcher = LocalLauncher()
+def _start_rehearsals(planning: PhaseWork) -> dict[str, Work]:
+    return {role: _start(planning, _request(planning, role)) for role in ROLES}
+
+
+def _request(planning: PhaseWork, role: str) -> WorkRequest:
+    return WorkRequest(
+        entry="pytest_mltrainer.training.rehearsal:rehearse",
+        phase="planning",
+        project_root=planning.request.project_root,
+        attempt=str(_rehearsal_folder(planning, role)),
+        config=planning.request.config,
+        seed=planning.request.seed,
+        threads=planning.request.threads,
+        arguments={"role": role},
+    )
+
+
+def _start(planning: PhaseWork, request: WorkRequest) -> Work:
+    request.folder.mkdir(exist_ok=True)
+    for name in ("result.json", "rehearsal.json", "seen.jsonl"):
+        (request.folder / name).unlink(missing_ok=True)
+    request.save()
     timeout_s = planning.config.budgets.worker_timeout_minutes * 60
-    started: list[Work] = []
-    for role in ROLES:
-        folder = planning.request.folder / f"rehearsal-{role}"
-        folder.mkdir(exist_ok=True)
-        for name in ("result.json", "rehearsal.json"):
-            (folder / name).unlink(missing_ok=True)
-        request = WorkRequest(
-            entry="pytest_mltrainer.training.rehearsal:rehearse",
-            phase="planning",
-            project_root=planning.request.project_root,
-            attempt=str(folder),
-            config=planning.request.config,
-            seed=planning.request.seed,
-            threads=planning.request.threads,
-            arguments={"role": role},
-        )
-        request.save()
-        started.append(launcher.start(request, timeout_s=timeout_s))
-    return started
+    return LocalLauncher().start(request, timeout_s=timeout_s)
 
 
-def _rehearse(planning: PhaseWork, rehearsals: list[Work]) -> Iterable[str]:
-    """Take in what the two fresh processes drew, trained and probed."""
+def _rehearsal_folder(planning: PhaseWork, role: str) -> Path:
+    return planning.request.folder / f"rehearsal-{role}"
+
+
+def _rehearse(planning: PhaseWork, rehearsals: dict[str, Work], started: float) -> Iterable[str]:
+    """Take in what the fresh processes drew, trained and probed."""
     found: dict[str, dict[str, Any]] = {}
-    for role, rehearsal in zip(ROLES, rehearsals, strict=True):
-        result = rehearsal.result()
+    for name in ("rehearsal/divergence.json", SUSPECTS):
+        (planning.output / name).unlink(missing_ok=True)
+    shifted = SHIFTED_TRIAL.request(
+        _request(planning, "first"), _rehearsal_folder(planning, SHIFTED_TRIAL.name)
+    )
+    # The second is done before the first, which probes the model as well. What it leaves behind
+    # is there when the third begins.
+    for role in reversed(ROLES):
+        result = rehearsals[role].result()
         if result.status != "done":
             raise UserError(
                 "\n    ".join([f"the {role} rehearsal: {result.message}", *result.traceback])
             )
-        source = planning.request.folder / f"rehearsal-{role}" / "rehearsal.json"
-        found[role] = files.read_json(source)
+        found[role] = files.read_json(_rehearsal_folder(planning, role) / "rehearsal.json")
         planning.write_json(f"rehearsal/{role}.json", found[role])
+        if SHIFTED_TRIAL.name not in rehearsals:
+            rehearsals[SHIFTED_TRIAL.name] = _start(planning, shifted)
+    result = rehearsals[SHIFTED_TRIAL.name].result()
+    if result.status not in ("done", "error"):
+        raise UserError(f"the {SHIFTED_TRIAL.name} rehearsal: {result.message}")
+    found["shifted"] = outcome(result, shifted.folder)
+    planning.write_json("rehearsal/shifted.json", found["shifted"])
+    _explain(planning, found, started)
+    requests = [WorkRequest.load(_rehearsal_folder(planning, role)) for role in ROLES]
+    if explained := explain_rehearsals(requests, found["first"], found["second"]):
+        planning.write_json("rehearsal/divergence.json", explained)
     planning.numerics = found["first"]["numerics"]
     planning.code_files = tuple(found["first"]["code"])
     files_of_rehearsal = project_data(planning.project, tuple(found["first"]["data"]))
     planning.data_files = tuple(dict.fromkeys([*planning.data_files, *files_of_rehearsal]))
     return ["rehearsal/*.json"]
+
+
+def _explain(planning: PhaseWork, found: dict[str, dict[str, Any]], started: float) -> None:
+    """Where the rehearsals differ: try one source of nondeterminism after the other."""
+    threads = planning.config.for_phase("planning").threads
+    what = differences(found["first"], found["second"], found["shifted"], threads=threads)
+    if what:
+        like = _request(planning, "first")
+        explained = explain(
+            found["first"],
+            found["shifted"],
+            what,
+            lambda trials: run_trials(like, trials),
+            threads=threads,
+            written=written_since(planning.project, started),
+        )
+        planning.write_json(SUSPECTS, explained)
 
 
 def _record(planning: PhaseWork) -> Iterable[str]:
@@ -120,6 +169,7 @@ def _record(planning: PhaseWork) -> Iterable[str]:
             config=config.for_phase("planning").to_json(),
             config_reads=tuple(first["config_reads"]),
             profile={**profile, "model": first["model"]},
+            probes=first["probes"],
             fault=first["fault"],
         )
     )

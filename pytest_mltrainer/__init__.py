@@ -1,7 +1,7 @@
 """pytest-mltrainer: gates that prove, phase by phase, that a PyTorch model can be trusted.
 
-The names below are the whole public API for a task; they are imported when first used, so that
-`import pytest_mltrainer` costs nothing.
+The names below are the whole public API: for a task, and for a training without one (`observe`,
+`diagnose`). They are imported when first used, so that `import pytest_mltrainer` costs nothing.
 """
 
 from importlib import import_module
@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from pytest_mltrainer.core.config import Config
     from pytest_mltrainer.core.judge import Judge, guided_by
     from pytest_mltrainer.core.measurement import Measurement
+    from pytest_mltrainer.reporting.diagnose import diagnose
+    from pytest_mltrainer.training.observe import observe
     from pytest_mltrainer.training.run import Evaluation, TrainingRun
     from pytest_mltrainer.training.session import TrainingSession
     from pytest_mltrainer.training.task import Splits, Task
@@ -24,7 +26,9 @@ _HOME = {
     "Task": "training.task",
     "TrainingRun": "training.run",
     "TrainingSession": "training.session",
+    "diagnose": "reporting.diagnose",
     "guided_by": "core.judge",
+    "observe": "training.observe",
 }
 
 __all__ = [
@@ -36,7 +40,9 @@ __all__ = [
     "Task",
     "TrainingRun",
     "TrainingSession",
+    "diagnose",
     "guided_by",
+    "observe",
 ]
 
 

@@ -11,21 +11,25 @@ from pytest_mltrainer.core.errors import UserError
 from pytest_mltrainer.core.files import write_text
 from pytest_mltrainer.core.steps import STEPS
 
+USAGE_ERROR = 4
+"""The status of pytest for the same kind of mistake."""
 TEMPLATES = ("task.py", "training_config.yaml")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; 0 when it did what was asked, 2 for a mistake on the command line."""
+    """Run one command; 0 when it did what was asked, 2 for a mistake on the command line.
+
+    4 for a diagnostic that does not exist.
+    """
     parsed = _parser().parse_args(arguments)
-    command: Callable[[argparse.Namespace], None] = parsed.command
+    command: Callable[[argparse.Namespace], int | None] = parsed.command
     try:
-        command(parsed)
+        return command(parsed) or 0
     except UserError as error:
         print(f"pytest-mltrainer: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:
         return 0
-    return 0
 
 
 def init(parsed: argparse.Namespace) -> None:
@@ -52,14 +56,24 @@ def checklist(parsed: argparse.Namespace) -> None:
             print(f"  {check.id}\n    {indented}\n")
 
 
-def explain(parsed: argparse.Namespace) -> None:
-    """Render the guidance of a diagnostic in the terminal."""
+def explain(parsed: argparse.Namespace) -> int:
+    """Show the guidance of a diagnostic, rendered in a terminal, as plain Markdown in a pipe."""
     from rich.console import Console
     from rich.markdown import Markdown
 
     from pytest_mltrainer.diagnostics import guidance
 
-    Console().print(Markdown(guidance(parsed.diagnostic)))
+    try:
+        page = guidance(parsed.diagnostic)
+    except UserError as error:
+        print(f"pytest-mltrainer: {error}", file=sys.stderr)
+        return USAGE_ERROR
+    console = Console()
+    if console.is_terminal:
+        console.print(Markdown(page))
+    else:
+        print(page, end="")
+    return 0
 
 
 def schema(parsed: argparse.Namespace) -> None:
@@ -71,6 +85,41 @@ def schema(parsed: argparse.Namespace) -> None:
     print(json.dumps(json_schema(), indent=1))
 
 
+def diff(parsed: argparse.Namespace) -> int:
+    """Compare two runs: environment, then the first step and the module that differ. 1: they do."""
+    import json
+
+    from pytest_mltrainer.reporting.difference import difference_lines
+    from pytest_mltrainer.training.run_difference import RecordedRun, compare_runs
+
+    paths: tuple[Path, Path] = (parsed.run_a, parsed.run_b)
+    try:
+        one, other = (RecordedRun.open(path, parsed.phase) for path in paths)
+        difference = compare_runs(one, other)
+    except UserError as error:
+        print(f"pytest-mltrainer: {error}", file=sys.stderr)
+        return USAGE_ERROR
+    if parsed.json:
+        print(json.dumps(difference.to_json(), indent=1))
+    else:
+        print("\n".join(difference_lines(difference, (str(paths[0]), str(paths[1])))))
+    return 0 if difference.is_equal else 1
+
+
+def join(parsed: argparse.Namespace) -> None:
+    """Be a further node of a training on several: run it on each but the first."""
+    import signal
+    import threading
+
+    from pytest_mltrainer.core.project import Project
+    from pytest_mltrainer.launchers.joining import join as serve
+
+    told = threading.Event()
+    signal.signal(signal.SIGTERM, lambda number, frame: told.set())
+    project = Project.load(parsed.folder)
+    serve(project, told=told, wait_s=parsed.wait, say=lambda line: print(line, flush=True))
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="pytest-mltrainer",
@@ -78,7 +127,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def add(name: str, command: Callable[[argparse.Namespace], None]) -> argparse.ArgumentParser:
+    def add(
+        name: str, command: Callable[[argparse.Namespace], int | None]
+    ) -> argparse.ArgumentParser:
         summary = (command.__doc__ or "").partition("\n")[0]
         added = commands.add_parser(name, help=summary, description=summary)
         added.set_defaults(command=command)
@@ -88,6 +139,17 @@ def _parser() -> argparse.ArgumentParser:
     add("checklist", checklist).add_argument("phase", nargs="?", choices=list(STEPS))
     add("explain", explain).add_argument("diagnostic", help="for example nan_loss")
     add("schema", schema)
+    joined = add("join", join)
+    joined.add_argument("folder", nargs="?", type=Path, default=Path(), help="the project's folder")
+    joined.add_argument(
+        "--wait", type=float, default=600.0, metavar="SECONDS", help="for the first node to begin"
+    )
+    compared = add("diff", diff)
+    for name in ("run_a", "run_b"):
+        compared.add_argument(name, type=Path, help="a project's folder, or its run folder")
+    trained = [phase for phase in STEPS if phase != "planning"]
+    compared.add_argument("--phase", choices=trained, default="baseline")
+    compared.add_argument("--json", action="store_true", help="for programs")
     return parser
 
 

@@ -41,9 +41,28 @@ def start(config: pytest.Config, phase: str) -> None:
     pytest.register_assert_rewrite("pytest_mltrainer.gates")
     register = config.pluginmanager.register
     register(Driver(config, pipeline, was_parallel=was_parallel), "mltrainer-driver")
+    register(Route(pipeline), "mltrainer-route")
     register(Collection(config, pipeline), "mltrainer-collection")
     register(Outcomes(pipeline), "mltrainer-outcomes")
     offer_fixtures(config)
+
+
+class Route:
+    """Passes over the phases that turn out not to be needed while the pipeline runs."""
+
+    def __init__(self, pipeline: PipelineRun) -> None:
+        """`pipeline` knows the decisions."""
+        self.pipeline = pipeline
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> object:
+        """Take items of a phase that is not needed off the run without a report."""
+        phase = item.stash[GATE_PHASE]
+        reason = self.pipeline.why_not_needed(phase)
+        if reason is None:
+            return None
+        self.pipeline.leave_out(phase, reason)
+        return True
 
 
 class Driver:

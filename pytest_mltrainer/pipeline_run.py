@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_mltrainer.core.artifacts import RunFolder
 from pytest_mltrainer.core.catalogue import catalogue
@@ -17,12 +17,13 @@ from pytest_mltrainer.core.pipeline import (
     LONG_TRAINING_S,
     PhaseState,
     Planned,
-    blocked_by_decision,
+    decisions_of,
     gate_basis,
     inspect,
     make_plan,
 )
 from pytest_mltrainer.core.project import PHASES, Project
+from pytest_mltrainer.core.route import need, why_not_final
 from pytest_mltrainer.core.steps import STEPS
 from pytest_mltrainer.core.verdict import (
     CheckResult,
@@ -33,8 +34,8 @@ from pytest_mltrainer.core.verdict import (
     store_verdict,
     worst,
 )
-from pytest_mltrainer.core.work import Launcher, WorkEvent
-from pytest_mltrainer.launchers.local import LocalLauncher
+from pytest_mltrainer.core.work import WorkEvent
+from pytest_mltrainer.launchers import choose
 from pytest_mltrainer.reporting.html import write_report
 from pytest_mltrainer.reporting.junit import write_gate_xml
 
@@ -107,6 +108,8 @@ class PipelineRun:
                 self.summaries[phase] = GateSummary(
                     phase=phase, outcome="PASS", note="HONOURED", identity=verdict.identity
                 )
+            elif entry.action == "not needed" and phase in states:
+                self.leave_out(phase, entry.reason)
 
     def is_honoured(self, phase: str) -> bool:
         """Whether the phase's stored PASS verdict stands for it."""
@@ -116,12 +119,30 @@ class PipelineRun:
         """Why a phase must not start: an earlier gate is not PASS, or the decision says so."""
         for earlier in self.phases[: self.phases.index(phase)]:
             summary = self.summaries.get(earlier)
-            if summary is None or summary.outcome != "PASS":
+            if summary is None or summary.outcome not in self._opening(earlier, phase):
                 outcome = summary.outcome if summary else "not judged"
                 return f"the gate of {earlier} is {outcome}"
-        if phase == "finalization":
-            return blocked_by_decision(self.state("baseline"))
-        return None
+        return why_not_final(self._decisions()) if phase == "finalization" else None
+
+    def _opening(self, earlier: str, phase: str) -> tuple[GateOutcome, ...]:
+        """Outcomes of an earlier gate behind which a phase may start."""
+        if (earlier, phase) == ("baseline", "diagnostics") and earlier not in self.phase_errors:
+            # A broken baseline is what there is to explain.
+            return ("PASS", "FAIL")
+        return ("PASS", "NOT NEEDED")
+
+    def why_not_needed(self, phase: str) -> str | None:
+        """Why the way to the target does not lead through a phase; None when it does, or may."""
+        needed = need(phase, self.target, self._decisions())
+        return needed.reason if needed.answer == "no" else None
+
+    def leave_out(self, phase: str, reason: str) -> None:
+        """Note that the way to the target does not lead through a phase."""
+        self.summaries[phase] = GateSummary(phase=phase, outcome="NOT NEEDED", note=reason)
+
+    def _decisions(self) -> Mapping[str, Mapping[str, Any] | None]:
+        deciding = [phase for phase in ("baseline", "diagnostics") if phase in self.phases]
+        return decisions_of({phase: self.state(phase) for phase in deciding})
 
     def work(self, phase: str, on_event: Callable[[WorkEvent], None]) -> str:
         """Bring the phase's work up to date; returns what was done.
@@ -144,20 +165,12 @@ class PipelineRun:
                 f"{reasons}. Add --mltrainer-retrain if that is meant"
             )
         start = time.perf_counter()
-        do_phase(self.project, self.config, phase, state.redo, self.launcher, on_event)
+        more = offered(plugin_manager(self.project), "mltrainer_launchers")
+        launcher = choose(self.config, state.redo, more)
+        do_phase(self.project, self.config, phase, state.redo, launcher, on_event)
         self.durations_s[phase] = time.perf_counter() - start
         self._runs.pop(phase, None)
         return f"{reasons}: did {', '.join(state.redo)} in {self.durations_s[phase]:.1f} s"
-
-    @property
-    def launcher(self) -> Launcher:
-        """How workers are started."""
-        plugins = plugin_manager(self.project)
-        launchers: dict[str, Launcher] = {
-            "local": LocalLauncher(),
-            **offered(plugins, "mltrainer_launchers"),
-        }
-        return launchers["local"]
 
     def training_run(self, phase: str) -> "TrainingRun":
         """The artifacts of a phase, as its checks read them."""
@@ -222,18 +235,17 @@ class PipelineRun:
 
     @property
     def is_passed(self) -> bool:
-        """Whether every gate up to the target is PASS."""
+        """Whether every gate up to the target that is needed is PASS."""
         return all(
-            phase in self.summaries and self.summaries[phase].outcome == "PASS"
+            phase in self.summaries and self.summaries[phase].outcome in ("PASS", "NOT NEEDED")
             for phase in self.phases
         )
 
-    @property
-    def decision(self) -> Mapping[str, str] | None:
-        """The baseline's decision, where the pipeline came that far."""
-        if "baseline" not in self.phases:
+    def decision(self, phase: str = "baseline") -> Mapping[str, Any] | None:
+        """The decision of a phase, where the pipeline came that far."""
+        if phase not in self.phases:
             return None
-        state = self.state("baseline")
+        state = self.state(phase)
         return state.manifest.decision if state.manifest and state.is_done else None
 
 

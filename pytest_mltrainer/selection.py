@@ -63,11 +63,7 @@ class Collection:
             pipeline.make_plan()
         except UserError as error:
             raise pytest.UsageError(str(error)) from error
-        ours = [
-            item
-            for item in ours
-            if isinstance(item, PhaseItem) or not pipeline.is_honoured(item.stash[GATE_PHASE])
-        ]
+        ours = [item for item in ours if _is_shown(item, pipeline)]
         may_select = selectable(pipeline)
         kept = [item for item in ours if not may_select(item)]
         items[:] = [item for item in ours if may_select(item) and self._is_chosen(item)]
@@ -112,6 +108,17 @@ class Selection:
     ) -> Generator[None]:
         """Take out what others must not touch, let them select and shuffle, put it back."""
         return (yield from self.collection.select(config, items))
+
+
+def _is_shown(item: pytest.Item, pipeline: PipelineRun) -> bool:
+    """Whether an item has a part in this run: nothing of a phase that is not needed.
+
+    Of one that is honoured, its work alone.
+    """
+    phase = item.stash[GATE_PHASE]
+    if phase in pipeline.summaries and pipeline.summaries[phase].outcome == "NOT NEEDED":
+        return False
+    return isinstance(item, PhaseItem) or not pipeline.is_honoured(phase)
 
 
 def _is_within(nodeid: str, chosen: str) -> bool:

@@ -10,8 +10,8 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from pytest_mltrainer.core.errors import UserError
-from pytest_mltrainer.core.work import WorkRequest, WorkResult
+from pytest_mltrainer.core.errors import PeerLostError, UserError
+from pytest_mltrainer.core.work import SHARED_ATTEMPT, WorkRequest, WorkResult
 
 SHOWN_FRAMES = 3
 OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
@@ -21,18 +21,32 @@ def main() -> int:
     """Do the work of the attempt folder named on the command line; 0 when it is done."""
     attempt = Path(sys.argv[1])
     _end_with_parent()
-    signal.signal(signal.SIGTERM, _terminate)
-    request = WorkRequest.load(attempt)
+    _end_when_told()
+    request = _own_part(WorkRequest.load(attempt))
     sys.path.insert(0, request.project_root)
     result = _do(request)
-    result.save(attempt)
+    result.save(request.folder)
     return 0 if result.status == "done" else 1
+
+
+def _own_part(request: WorkRequest) -> WorkRequest:
+    """The request, or this process' part of it where torchrun has started several for it.
+
+    The variables of torchrun alone tell nothing: they reach whatever its processes start.
+    """
+    if os.environ.get(SHARED_ATTEMPT) != request.attempt:
+        return request
+    own = request.of_rank(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
+    own.output.mkdir(parents=True, exist_ok=True)
+    return own
 
 
 def _do(request: WorkRequest) -> WorkResult:
     module, _, function = request.entry.partition(":")
     try:
         values = getattr(importlib.import_module(module), function)(request)
+    except PeerLostError as error:
+        return WorkResult(status="crash", message=str(error))
     except UserError as error:
         return WorkResult(status="error", message=str(error), traceback=_frames(error, request))
     except SystemExit as error:
@@ -89,6 +103,27 @@ def _end_with_parent() -> None:
             pass
         _kill_group()
 
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def _end_when_told() -> None:
+    """End this process group at SIGTERM.
+
+    In a thread: Python runs a handler in the main thread, and that may wait for another process of
+    the training, which never comes, in a function that does not return.
+    """
+    told, tell = os.pipe()
+    os.set_blocking(tell, False)
+
+    def wait() -> None:
+        while os.read(told, 1) != bytes([signal.SIGTERM]):
+            pass
+        _kill_group()
+
+    signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
+    # Else a child that was forked, and is ended, tells us through the pipe that it shares with us.
+    os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
+    signal.signal(signal.SIGTERM, _terminate)
     threading.Thread(target=wait, daemon=True).start()
 
 

@@ -11,9 +11,14 @@ import pytest
 # cannot be imported twice into one process.
 import torch  # noqa: F401
 from filelock import FileLock
+from hypothesis import settings
 from support import PROJECTS, TrainedProject, bring_up
 
 pytest_plugins = ["pytester"]
+
+# Machines are noisy: how long an example takes says nothing about the code.
+settings.register_profile("mltrainer", deadline=None)
+settings.load_profile("mltrainer")
 
 
 @pytest.fixture(scope="session")
@@ -21,8 +26,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., TrainedPr
     """`trained(name, phase="baseline")`: a project of tests/projects, brought up to a phase.
 
     Slow the first time, 15 s to a minute on a busy machine, because it is a real run; shared by
-    all workers of xdist, so nothing may be written into it. Finalization goes on from a copy of
-    the baseline.
+    all workers of xdist, so nothing may be written into it. Diagnostics and finalization go on
+    from a copy of the baseline.
     """
     base = tmp_path_factory.getbasetemp()
     # Each worker of xdist has a base folder of its own, inside the one that all share.
@@ -30,7 +35,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., TrainedPr
 
     def bring(name: str, phase: str = "baseline") -> TrainedProject:
         source = PROJECTS / name
-        if phase == "finalization":
+        if phase in ("diagnostics", "finalization"):
             source = bring(name, "baseline").path
         folder = shared / phase / name
         folder.parent.mkdir(parents=True, exist_ok=True)

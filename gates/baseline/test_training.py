@@ -15,7 +15,8 @@ def test_run_completed(training_run: TrainingRun, judge: Judge) -> None:
     """As many updates were recorded as the session planned.
 
     Planned are `training.epochs`; where early stopping is on, its rule is applied again to the
-    logged validation metric and must stop at the same epoch.
+    logged validation metric and must stop at the same epoch. Where several processes trained
+    together, all of them ended with the same parameters.
     """
     training_completed(training_run, judge)
 

@@ -13,7 +13,10 @@ from pytest_mltrainer.training.run import TrainingRun
 
 @guided_by("nan_loss")
 def test_final_training_completed(training_run: TrainingRun, judge: Judge) -> None:
-    """As many updates were recorded as the final training planned, early stopping re-evaluated."""
+    """As many updates were recorded as the final training planned, early stopping re-evaluated.
+
+    Where several processes trained together, all of them ended with the same parameters.
+    """
     training_completed(training_run, judge)
 
 

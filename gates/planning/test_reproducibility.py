@@ -2,10 +2,14 @@
 
 from pytest_mltrainer.core.config import Limits
 from pytest_mltrainer.core.judge import Judge
-from pytest_mltrainer.training.rehearsal import STEP_PARTS
+from pytest_mltrainer.training.divergence import PARTS, environment_differences
 from pytest_mltrainer.training.run import TrainingRun
+from pytest_mltrainer.training.suspects import causes_text, differences, shifted_differences
+from pytest_mltrainer.training.window import rehearsals_divergence
 
 FIRST, SECOND = "rehearsal/first.json", "rehearsal/second.json"
+SHIFTED, SUSPECTS = "rehearsal/shifted.json", "rehearsal/suspects.json"
+REPLAY = "rehearsal/divergence.json"
 
 
 def test_seeds_fixed(training_run: TrainingRun, judge: Judge) -> None:
@@ -16,7 +20,11 @@ def test_seeds_fixed(training_run: TrainingRun, judge: Judge) -> None:
     """
     first, second = (training_run.json(name)["draws"] for name in (FIRST, SECOND))
     for source, drawn in first.items():
-        judge.equal(second.get(source), drawn, what=f"draws of {source} in two processes")
+        judge.equal(
+            second.get(source),
+            drawn,
+            what=f"{_causes(training_run)}draws of {source} in two processes",
+        )
 
 
 def test_deterministic_algorithms(training_run: TrainingRun, judge: Judge) -> None:
@@ -53,7 +61,8 @@ def test_loader_workers_seeded(training_run: TrainingRun, judge: Judge) -> None:
         judge.equal(
             second["loaders"].get(workers),
             batches,
-            what=f"{len(batches)} batches with {workers} loader workers in two processes",
+            what=f"{_causes(training_run)}{len(batches)} batches with {workers} loader workers "
+            "in two processes",
         )
     draws = first["worker_draws"]
     judge.equal(second["worker_draws"], draws, what="what NumPy draws in two loader workers")
@@ -64,23 +73,59 @@ def test_two_runs_identical(training_run: TrainingRun, limits: Limits, judge: Ju
     """Two fresh processes train `probe_steps` steps and agree bit for bit.
 
     Compared after each step, in the order of cause: generator states, batch, loss, gradients,
-    parameters, optimizer state. The first difference is named; everything behind it follows.
+    parameters, optimizer state. The first difference is named, what differs in the environments
+    before it; both processes were then replayed up to there, to name generator, module or tensor.
+
+    A third process must agree as well, in which everything is another that must not matter: hashes
+    of texts, order of folders, unwritten memory, the clock, the number of processors, files that
+    the others left; and so must a training resumed from its middle, and a second one in the same
+    process. Where one differs, each of these was tried alone: the cause is told first.
     """
-    first, second = (training_run.json(name)["steps"] for name in (FIRST, SECOND))
-    if not first:
+    first, second, shifted = (training_run.json(name) for name in (FIRST, SECOND, SHIFTED))
+    found = shifted_differences(first, shifted, threads=training_run.config.threads)
+    causes = _causes(training_run)
+    if not first["steps"] and not found:
         judge.cannot("no step was trained in the rehearsal")
-    judge.equal(len(second), len(first), what="steps trained in the two processes")
-    for step, (one, other) in enumerate(zip(first, second, strict=True)):
-        for part in STEP_PARTS:
-            if one[part] != other[part]:
-                judge.equal(other[part], one[part], what=f"step {step}: {part} in two processes")
+    judge.equal(
+        len(second["steps"]), len(first["steps"]), what="steps trained in the two processes"
+    )
+    if divergence := rehearsals_divergence(first, second):
+        differences = environment_differences(first["environment"], second["environment"])
+        environment = "".join(f"{entry.text()}; " for entry in differences)
+        stored = training_run.json(REPLAY) if training_run.has(REPLAY) else {}
+        # A replay of another difference says nothing about this one.
+        is_own = stored.get("divergence") == divergence.to_json()
+        judge.fail(
+            what=f"{causes}{environment}step {divergence.step}: {divergence.part} in two processes",
+            measured=stored["replay"]["text"] if is_own else divergence.text(),
+            wanted="equal bit for bit",
+            artifact=training_run.described(REPLAY if is_own else SECOND),
+        )
+    judge.that(
+        not found,
+        what=f"{causes}a third process, where hashes, clock, memory, folders and processors are "
+        "others, and resumed",
+        measured="; ".join(found) or "equal",
+        wanted="equal bit for bit",
+        artifact=training_run.described(SUSPECTS if causes else SHIFTED),
+    )
     judge.that(
         True,
-        what=f"{len(first)} of {limits.probe_steps} steps in two fresh processes",
-        measured=f"{', '.join(STEP_PARTS)} equal bit for bit",
+        what=f"{len(first['steps'])} of {limits.probe_steps} steps in two fresh processes",
+        measured=f"{', '.join(PARTS)} equal bit for bit",
         wanted="equal",
         artifact=training_run.described(SECOND),
     )
+
+
+def _causes(run: TrainingRun) -> str:
+    """What was shown to make the rehearsals differ; blank where nothing was tried about that."""
+    if not run.has(SUSPECTS):
+        return ""
+    first, second, shifted = (run.json(name) for name in (FIRST, SECOND, SHIFTED))
+    found = differences(first, second, shifted, threads=run.config.threads)
+    text = causes_text(run.json(SUSPECTS), found)
+    return f"{text}; " if text else ""
 
 
 def test_other_seed_differs(training_run: TrainingRun, judge: Judge) -> None:

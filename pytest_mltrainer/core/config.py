@@ -15,6 +15,7 @@ from pytest_mltrainer.core.section import Section, flatten, plain
 from pytest_mltrainer.core.settings import (
     Budgets,
     Export,
+    Launch,
     Limits,
     Objective,
     Phases,
@@ -28,6 +29,7 @@ __all__ = [
     "Budgets",
     "Config",
     "Export",
+    "Launch",
     "Limits",
     "Objective",
     "Section",
@@ -71,6 +73,7 @@ class Config(Settings, arbitrary_types_allowed=True):
     training: Training = Field(default_factory=Training, description="How it is trained.")
     phases: Phases = Field(default_factory=Phases, description="What single phases do otherwise.")
     budgets: Budgets = Field(default_factory=Budgets, description="How long things may take.")
+    launch: Launch = Field(default_factory=Launch, description="The processes that train.")
     limits: Limits = Field(default_factory=Limits, description="The limits of the checks.")
     export: Export = Field(default_factory=Export, description="The formats of delivery.")
     model: FreeSection = Field(

@@ -1,11 +1,13 @@
-"""The decision behind a sound baseline: does it meet its target, and where does the run go next?"""
+"""The decisions behind a baseline and its diagnosis: where does the run go next?"""
 
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from pytest_mltrainer.core.measurement import Measurement, number
 
-Status = Literal["sufficient", "insufficient", "undecided", "broken"]
+Status = Literal[
+    "sufficient", "insufficient", "undecided", "broken", "optimize", "near optimal", "repair"
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,3 +49,16 @@ def decide(
     following = "finalization" if meets(measured.value) else "diagnostics"
     status: Status = "undecided" if meets(best) else "insufficient"
     return Decision(status=status, next=following, reason=reason)
+
+
+def decide_diagnosis(*, broken: str, near_optimal: str, issue: str) -> Decision:
+    """What a diagnosis leads to; each argument is a reason, empty where it does not hold.
+
+    `repair`: the baseline is broken, so planning starts again with the proposed overlay. `near
+    optimal`: nothing is left to gain. `optimize`: the issue is worth an attempt.
+    """
+    if broken:
+        return Decision(status="repair", next="planning", reason=broken)
+    if near_optimal:
+        return Decision(status="near optimal", next="finalization", reason=near_optimal)
+    return Decision(status="optimize", next="optimization", reason=issue)

@@ -33,6 +33,10 @@ class UnseededTrainingError(UserError):
     """Something tried to train without fixed seeds and a passed planning verdict."""
 
 
+class PeerLostError(UserError):
+    """Another process of the same training has gone, so this one cannot go on."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """` Did you mean 'x'?` for the closest of `known`, or an empty text when none is close."""
     close = difflib.get_close_matches(name, list(known), n=1)

@@ -5,15 +5,16 @@ detector raises `NotJudged` with the reason when the part that it needs is missi
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 if TYPE_CHECKING:
     import numpy as np
 
 Level = Literal["low", "medium", "high"]
+Read = TypeVar("Read")
 
 
 class Cause(IntEnum):
@@ -34,7 +35,10 @@ class Cause(IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpochRecord:
-    """One epoch as it was logged. `train` and `validation` hold loss and metrics by name."""
+    """One epoch as it was logged. `train` and `validation` hold loss and metrics by name.
+
+    `memory_mb` is what the process held at its end, NaN where that is not known.
+    """
 
     epoch: int
     steps: int
@@ -42,6 +46,7 @@ class EpochRecord:
     duration_s: float
     train: Mapping[str, float]
     validation: Mapping[str, float]
+    memory_mb: float = math.nan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,14 +55,15 @@ class Evidence:
 
     `steps`: structured array, one row a step, fields `step`, `epoch`, `loss`, `gradient_norm`,
     `learning_rate`, `step_s`, `wait_s`. `layers`: structured array, one row a layer on each sampled
-    step, whose field `layer` counts in `layer_names` (`training/layers.py` says which fields).
+    step, whose field `layer` counts in `layer_names` and in `layer_types`, in order of depth
+    (`training/layer_records.py` says which fields).
     `profile`: measured facts of the data (`training/profile.py` says which). `probes`: measured
-    facts of the model, its loss and its optimizer before training (`training/probes.py` says
+    facts of the model, its loss and its optimizer before training (`training/probes` says
     which). `trained`: facts of the trained model (`training/evidence.py` says which). `fault`:
     where a non-finite value first appeared (`training/replay.py`). `references`: scores of simple
     models on the same data, in the objective's metric: `trivial`, `linear_train`,
-    `linear_validation`. `config`: the resolved configuration of the run. `config_reads`: the keys
-    of `model` and `data` that the run read.
+    `linear_validation`, `attainable` (trees, on validation). `config`: the resolved configuration
+    of the run. `config_reads`: the keys of `model` and `data` that the run read.
     """
 
     kind: str
@@ -71,6 +77,7 @@ class Evidence:
     steps: "np.ndarray[Any, Any] | None" = None
     layers: "np.ndarray[Any, Any] | None" = None
     layer_names: Sequence[str] = ()
+    layer_types: Sequence[str] = ()
     profile: Mapping[str, Any] | None = None
     probes: Mapping[str, Any] | None = None
     trained: Mapping[str, Any] | None = None
@@ -150,8 +157,9 @@ class Diagnosis:
     curve: Curve | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The diagnosis as it is stored."""
-        return asdict(self)
+        """The diagnosis as it is stored; numbers that are not finite as text: JSON has no word."""
+        stored: dict[str, Any] = _storable(asdict(self))
+        return stored
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> "Diagnosis":
@@ -166,12 +174,28 @@ class Diagnosis:
             **{
                 **stored,
                 "cause": Cause(stored["cause"]),
-                "symptoms": tuple(Symptom(**entry) for entry in stored["symptoms"]),
+                "symptoms": tuple(_read(Symptom, entry) for entry in stored["symptoms"]),
                 "details": tuple(stored["details"]),
                 "recommendations": tuple(recommendations),
-                "curve": Curve(**stored["curve"]) if stored.get("curve") else None,
+                "curve": _read(Curve, stored["curve"]) if stored.get("curve") else None,
             }
         )
+
+
+def _storable(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _storable(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_storable(part) for part in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _read(made: Callable[..., Read], stored: Mapping[str, Any]) -> Read:
+    """The numbers of a symptom or a curve, whose texts are `nan` and `inf` there, as numbers."""
+    named = ("measured", "limit", "mark")
+    known = {name: float(stored[name]) for name in named if stored.get(name) is not None}
+    points = {name: tuple(map(float, stored[name])) for name in ("x", "y") if name in stored}
+    return made(**{**stored, **known, **points})
 
 
 class NotJudged(Exception):

@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -32,6 +33,24 @@ def write_bytes(path: Path, data: bytes) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise storage_error("write", path, error) from error
+
+
+def write_copies(paths: Sequence[Path], data: bytes) -> None:
+    """Replace each of `paths` by `data`, in order. Raises StorageError.
+
+    The bytes are written once and get further names where the file system can do that.
+    """
+    first, *others = paths
+    write_bytes(first, data)
+    for path in others:
+        temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
+        try:
+            temporary.unlink(missing_ok=True)
+            temporary.hardlink_to(first)
+            os.replace(temporary, path)  # noqa: PTH105 - as in write_bytes
+            sync_folder(path.parent)
+        except OSError:
+            write_bytes(path, data)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -18,8 +18,10 @@ from pytest_mltrainer.core.digests import MISSING, digest_source, sha256_file
 from pytest_mltrainer.core.project import Project
 from pytest_mltrainer.core.steps import NUMERICS_VERSION, Step
 
-UNREADABLE_HERE = ("numerics/device",)
-"""Only a process that imports torch can read these; they are compared where training runs."""
+UNREADABLE_HERE = tuple(
+    f"numerics/{name}" for name in ("device", "oneDNN", "autocast", "PYTHONHASHSEED")
+)
+"""Only a worker that imports torch can read these; they are compared where training runs."""
 FREE_PREFIXES = tuple(f"{section}." for section in FREE_SECTIONS)
 PACKAGED = "site-packages:"
 """Prefix of the names of data files that installed packages ship."""

@@ -13,6 +13,10 @@ from pytest_mltrainer.core.errors import StorageError, UserError
 from pytest_mltrainer.core.files import read_json, storage_error, write_json
 
 
+HOLDER = "lock.json"
+"""In the run folder while a pipeline works there: who it is."""
+
+
 class RunIsBusyError(UserError):
     """Another process works on this run folder."""
 
@@ -24,7 +28,7 @@ def writer_lock(run_folder: Path) -> Iterator[None]:
     The operating system frees the lock with the process, so a stale one cannot block.
     """
     path = run_folder / "lock"
-    holder = run_folder / "lock.json"
+    holder = run_folder / HOLDER
     try:
         run_folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path, timeout=0)

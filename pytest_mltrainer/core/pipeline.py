@@ -11,10 +11,11 @@ from pytest_mltrainer.core.errors import StorageError
 from pytest_mltrainer.core.files import read_json
 from pytest_mltrainer.core.inputs import CurrentInputs
 from pytest_mltrainer.core.project import PHASES, Project
+from pytest_mltrainer.core.route import need, why_not_final
 from pytest_mltrainer.core.steps import STEPS, with_dependents
 from pytest_mltrainer.core.verdict import Basis, Verdict, basis_of, load_verdict
 
-Action = Literal["honour", "judge", "run", "not needed", "blocked"]
+Action = Literal["honour", "judge", "run", "not needed", "perhaps", "blocked"]
 LONG_TRAINING_S = 600.0
 
 
@@ -147,14 +148,16 @@ def make_plan(target: str, states: Mapping[str, PhaseState]) -> list[Planned]:
     """One entry a phase up to `target`; what lies behind a stale phase is decided later."""
     plan: list[Planned] = []
     prefix_holds = True
+    decisions = decisions_of(states)
     for phase in PHASES[: PHASES.index(target) + 1]:
-        if phase not in STEPS:
-            plan.append(
-                Planned(phase=phase, action="not needed", reason=_not_needed(phase, states))
-            )
+        needed = need(phase, target, decisions)
+        if needed.answer != "yes":
+            action: Action = "not needed" if needed.answer == "no" else "perhaps"
+            plan.append(Planned(phase=phase, action=action, reason=needed.reason))
             continue
         state = states[phase]
-        if phase == "finalization" and plan and (why := blocked_by_decision(states["baseline"])):
+        waits = phase == "finalization" and all(entry.action != "run" for entry in plan)
+        if waits and (why := why_not_final(decisions)):
             plan.append(Planned(phase=phase, action="blocked", reason=why))
             continue
         prefix_holds = prefix_holds and state.is_honoured and phase != target
@@ -162,14 +165,13 @@ def make_plan(target: str, states: Mapping[str, PhaseState]) -> list[Planned]:
     return plan
 
 
-def blocked_by_decision(baseline: PhaseState) -> str | None:
-    """Why finalization must wait although the baseline passed; None when it need not."""
-    decision = baseline.manifest.decision if baseline.manifest and baseline.is_done else None
-    if decision is None or decision["next"] == "finalization":
-        return None
-    return (
-        f"the baseline is {decision['status']} ({decision['reason']}): {decision['next']} is next"
-    )
+def decisions_of(states: Mapping[str, PhaseState]) -> dict[str, Mapping[str, Any] | None]:
+    """The decisions of the phases whose work is current."""
+    return {
+        phase: state.manifest.decision
+        for phase, state in states.items()
+        if state.manifest is not None and state.is_done
+    }
 
 
 def _planned(state: PhaseState, *, honour: bool) -> Planned:
@@ -188,16 +190,6 @@ def _planned(state: PhaseState, *, honour: bool) -> Planned:
         steps=state.redo,
         estimated_s=state.estimated_s,
     )
-
-
-def _not_needed(phase: str, states: Mapping[str, PhaseState]) -> str:
-    baseline = states.get("baseline")
-    decision = baseline.manifest.decision if baseline and baseline.manifest else None
-    if decision is None:
-        return "only if the baseline misses its target"
-    if decision["next"] == "finalization":
-        return f"the baseline is {decision['status']}: {decision['reason']}"
-    return f"{phase} is not part of this version of pytest-mltrainer"
 
 
 def _absent(phase: str, reason: str, rehearsed_s: float | None) -> PhaseState:

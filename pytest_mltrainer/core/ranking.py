@@ -11,10 +11,11 @@ from pytest_mltrainer.core.evidence import (
     NotJudged,
     Recommendation,
 )
+from pytest_mltrainer.core.relations import FOLLOWS
 
 LEVELS = ("low", "medium", "high")
 SHOWN_CHANGES = 2
-SHOWN_CONSEQUENCES = 2
+SHOWN_OTHERS = 2
 LINE_LIMIT = 160
 
 
@@ -37,9 +38,26 @@ class Findings:
         return self.diagnoses[0] if self.diagnoses else None
 
     @property
-    def consequences(self) -> tuple[Diagnosis, ...]:
-        """The other diagnoses: they may vanish once the primary one is mended."""
-        return self.diagnoses[1:]
+    def consequences(self) -> Mapping[str, str]:
+        """Diagnoses known to follow from the primary, by id with the reason, in their order.
+
+        They may vanish once it is mended. What follows from a consequence follows as well.
+        """
+        found: dict[str, str] = {}
+        if self.primary is not None:
+            explained = [self.primary.id]
+            for diagnosis in self.diagnoses[1:]:
+                causes = (name for name in explained if diagnosis.id in FOLLOWS.get(name, {}))
+                if (cause := next(causes, None)) is not None:
+                    found[diagnosis.id] = FOLLOWS[cause][diagnosis.id]
+                    explained.append(diagnosis.id)
+        return found
+
+    @property
+    def independent(self) -> tuple[Diagnosis, ...]:
+        """Diagnoses that no known relation ties to the primary one."""
+        follows = self.consequences
+        return tuple(found for found in self.diagnoses[1:] if found.id not in follows)
 
     def to_json(self) -> dict[str, Any]:
         """The findings as they are stored."""
@@ -64,7 +82,8 @@ class Findings:
 def diagnose(evidence: Evidence, detectors: Mapping[str, Detector]) -> Findings:
     """Ask every detector and order what they say by kind of cause, then by confidence.
 
-    Ties keep the order of ids. A detector that raises something else than NotJudged, or answers
+    Ties keep the order of ids. What follows from another diagnosis (FOLLOWS) stands behind it,
+    whichever kinds they are. A detector that raises something else than NotJudged, or answers
     something else than a Diagnosis or None, is recorded in `failed` and hides nothing that others
     found.
     """
@@ -86,8 +105,30 @@ def diagnose(evidence: Evidence, detectors: Mapping[str, Detector]) -> Findings:
             failed[name] = f"TypeError: returned {type(said).__name__}, wanted Diagnosis or None"
     diagnoses.sort(key=lambda found: (found.cause, -found.confidence, found.id))
     return Findings(
-        diagnoses=tuple(diagnoses), silent=tuple(silent), not_judged=not_judged, failed=failed
+        diagnoses=_causes_first(diagnoses),
+        silent=tuple(silent),
+        not_judged=not_judged,
+        failed=failed,
     )
+
+
+def _causes_first(diagnoses: Iterable[Diagnosis]) -> tuple[Diagnosis, ...]:
+    """The order given, but that each diagnosis waits for those that it follows from."""
+    waiting, ordered = list(diagnoses), []
+    while waiting:
+        free = (
+            found
+            for found in waiting
+            if not any(_only_follows(found.id, other.id) for other in waiting)
+        )
+        # Without a free one, relations would run in a circle: then the given order decides.
+        ordered.append(next(free, waiting[0]))
+        waiting.remove(ordered[-1])
+    return tuple(ordered)
+
+
+def _only_follows(name: str, cause: str) -> bool:
+    return name in FOLLOWS.get(cause, {}) and cause not in FOLLOWS.get(name, {})
 
 
 def by_worth(recommendations: Iterable[Recommendation]) -> tuple[Recommendation, ...]:
@@ -115,13 +156,7 @@ def text(findings: Findings, config: Mapping[str, Any]) -> str:
         lines.append(f"diagnosis: none; {_counted(findings.silent)} saw nothing")
     else:
         lines += _primary_lines(findings.primary, config)
-    shown = SHOWN_CONSEQUENCES - bool(findings.failed)
-    lines += [
-        _cut(f"  also: {found.id} (confidence {found.confidence:.2f}): {found.summary}")
-        for found in findings.consequences[:shown]
-    ]
-    if rest := findings.consequences[shown:]:
-        lines[-1] += f" (and {len(rest)} more)"
+    lines += _other_lines(findings, SHOWN_OTHERS - bool(findings.failed))
     if findings.failed:
         failures = "; ".join(f"{name}: {why}" for name, why in findings.failed.items())
         lines.append(_cut(f"  could not look: {failures}"))
@@ -147,6 +182,24 @@ def _primary_lines(found: Diagnosis, config: Mapping[str, Any]) -> list[str]:
         *(_cut(line, 2 * LINE_LIMIT) for line in lines),
         f"  more: pytest-mltrainer explain {found.id}",
     ]
+
+
+def _other_lines(findings: Findings, most: int) -> list[str]:
+    """What follows from the primary with the reason, then what stands beside it."""
+    follows = findings.consequences
+    by_id = {found.id: found for found in findings.diagnoses[1:]}
+    lines = [
+        f"  follows from it: {name} (confidence {by_id[name].confidence:.2f}): {reason}"
+        for name, reason in follows.items()
+    ]
+    lines += [
+        f"  independent: {found.id} (confidence {found.confidence:.2f}): {found.summary}"
+        for found in findings.independent
+    ]
+    shown = [_cut(line) for line in lines[:most]]
+    if rest := len(lines) - len(shown):
+        shown[-1] += f" (and {rest} more)"
+    return shown
 
 
 def change_text(entry: Recommendation, config: Mapping[str, Any]) -> str:

@@ -83,6 +83,12 @@ class Training(Settings):
         default=None, description="When to stop early; null: never."
     )
     checkpoint_every: Count = Field(default=5, description="Epochs between periodic checkpoints.")
+    checkpoint_steps: Count | None = Field(
+        default=None, description="Updates between checkpoints within an epoch; null: none."
+    )
+    digest_every: Count = Field(
+        default=100, description="Steps between digests of gradients and parameters."
+    )
     deterministic_exceptions: Names = Field(
         default=(), description="Operations in use that have no deterministic form."
     )
@@ -117,8 +123,26 @@ class Budgets(Settings):
     """How long things may take. What would take longer stops and says so."""
 
     baseline_minutes: Positive = Field(default=60.0, description="Baseline training.")
+    diagnosis_minutes: Positive = Field(
+        default=30.0, description="The trainings of the diagnosis on parts of the data."
+    )
     worker_timeout_minutes: Positive = Field(
         default=1440.0, description="After this a worker is ended, whatever it does."
+    )
+
+
+class Launch(Settings):
+    """How the processes that train are started."""
+
+    kind: Name = Field(
+        default="local", description="local, torchrun, or the name of a plugin's launcher."
+    )
+    processes: Count = Field(default=1, description="torchrun: processes on each node.")
+    nodes: Count = Field(default=1, description="torchrun: machines that train together.")
+    rendezvous: str | None = Field(
+        default=None,
+        pattern=r"^[^\s:]+:[0-9]{1,5}$",
+        description="host:port of the first node, where the others meet it; null: one node.",
     )
 
 

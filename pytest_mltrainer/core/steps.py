@@ -7,7 +7,7 @@ other phases count by the digests of the artifacts that it uses (`upstream`).
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-NUMERICS_VERSION = 1
+NUMERICS_VERSION = 2
 """Raised when a change of ours changes trained numbers, the only one that causes retraining."""
 
 
@@ -26,6 +26,23 @@ class Step:
 
 _TRAINING = ("seed", "device", "threads", "objective", "training", "model", "data")
 
+_PROCESSES = ("launch.processes", "launch.nodes")
+"""How many processes share a batch changes the numbers; how they are started does not."""
+
+EVIDENCE = (
+    "baseline/telemetry/steps.rec",
+    "baseline/telemetry/epochs.jsonl",
+    "baseline/telemetry/layers.rec",
+    "baseline/telemetry/layers.json",
+    "baseline/fault.json",
+    "baseline/checkpoints/best.pt",
+    "baseline/checkpoints/last.pt",
+    "baseline/diagnoses.json",
+    "planning/data_profile.json",
+    "planning/rehearsal/first.json",
+)
+"""What a diagnosis reads; a run that broke lacks some of it, a sound one the fault."""
+
 STEPS: dict[str, tuple[Step, ...]] = {
     "planning": (
         Step(name="data", config=("seed", "data")),
@@ -42,19 +59,51 @@ STEPS: dict[str, tuple[Step, ...]] = {
         ),
     ),
     "baseline": (
-        Step(name="train", config=_TRAINING, numerics=True, upstream=("planning/splits.json",)),
+        Step(
+            name="train",
+            config=(*_TRAINING, *_PROCESSES),
+            numerics=True,
+            upstream=("planning/splits.json",),
+        ),
         Step(name="evaluate", config=("objective",), needs=("train",)),
         Step(name="diagnose", config=("objective",), needs=("train", "evaluate")),
         Step(name="documents", config=("objective",), needs=("train", "evaluate", "diagnose")),
     ),
+    "diagnostics": (
+        Step(
+            name="bottleneck",
+            config=_TRAINING,
+            numerics=True,
+            upstream=("planning/splits.json", "baseline/fault.json"),
+        ),
+        Step(
+            name="capacity",
+            config=(*_TRAINING, "budgets.diagnosis_minutes"),
+            numerics=True,
+            upstream=("planning/splits.json", *EVIDENCE),
+        ),
+        Step(name="diagnose", config=("objective",), upstream=EVIDENCE, needs=("capacity",)),
+        # The preview holds the whole configuration, so it goes stale with any of it.
+        Step(
+            name="documents",
+            config=(*_TRAINING, "launch", "budgets", "limits", "export"),
+            upstream=("planning/config_resolved.json",),
+            needs=("bottleneck", "capacity", "diagnose"),
+        ),
+    ),
     "finalization": (
-        Step(name="train", config=_TRAINING, numerics=True, upstream=("planning/splits.json",)),
+        Step(
+            name="train",
+            config=(*_TRAINING, *_PROCESSES),
+            numerics=True,
+            upstream=("planning/splits.json",),
+        ),
         Step(name="evaluate", config=("objective",), needs=("train",)),
         Step(name="export", config=("export",), needs=("train",)),
         Step(name="documents", config=("objective",), needs=("train", "evaluate", "export")),
     ),
 }
-"""Phases that this version can do, in their order on the fast path."""
+"""Phases that this version can do, in their order."""
 
 
 def with_dependents(phase: str, stale: Iterable[str]) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "https://in-toto.io/attestation/test-result/v0.1"
 
 CheckOutcome = Literal["pass", "fail", "cannot judge", "not applicable"]
-GateOutcome = Literal["PASS", "FAIL", "INCOMPLETE", "BLOCKED"]
+GateOutcome = Literal["PASS", "FAIL", "INCOMPLETE", "BLOCKED", "NOT NEEDED"]
 
 _SEVERITY: dict[str, int] = {"pass": 0, "not applicable": 1, "cannot judge": 2, "fail": 3}
 

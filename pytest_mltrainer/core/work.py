@@ -6,7 +6,7 @@ the exit status says.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -20,6 +20,11 @@ OUTPUT = "artifacts"
 KEPT = "kept.json"
 """Among the artifacts of an attempt: the manifest whose other steps were taken over."""
 
+SHARED_ATTEMPT = "MLTRAINER_SHARED_ATTEMPT"
+"""The variable that names the attempt whose processes torchrun has started."""
+TRAIN = "train"
+"""The step that several processes may share, in every phase that has it."""
+
 Status = Literal["done", "error", "crash", "timeout", "cancelled"]
 
 
@@ -29,6 +34,9 @@ class WorkRequest:
 
     `config` is the whole resolved configuration; `arguments` are the entry's own. `steps` are
     those to redo; the artifacts of the others are taken over.
+
+    Where several processes train together each has the request with its own `rank` of `ranks`; only
+    rank 0 works in the attempt's folder and finishes the phase.
     """
 
     entry: str
@@ -40,6 +48,8 @@ class WorkRequest:
     threads: int
     steps: tuple[str, ...] = ()
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    rank: int = 0
+    ranks: int = 1
 
     @property
     def folder(self) -> Path:
@@ -51,6 +61,13 @@ class WorkRequest:
         """Where the artifacts are written until they take their place."""
         return self.folder / OUTPUT
 
+    def of_rank(self, rank: int, ranks: int) -> "WorkRequest":
+        """The request of one process of several: it trains, and rank 0 does everything else."""
+        if not rank:
+            return replace(self, ranks=ranks)
+        folder = rank_folder(self.folder, rank)
+        return replace(self, attempt=str(folder), steps=(TRAIN,), rank=rank, ranks=ranks)
+
     def save(self) -> None:
         """Write `request.json`."""
         files.write_json(self.folder / REQUEST, asdict(self))
@@ -60,6 +77,11 @@ class WorkRequest:
         """Read `request.json`."""
         stored = files.read_json(attempt / REQUEST)
         return cls(**{**stored, "steps": tuple(stored["steps"])})
+
+
+def rank_folder(attempt: Path, rank: int) -> Path:
+    """Where a process that is not the first one works, in an attempt; nothing of it is kept."""
+    return attempt / f"rank-{rank}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_mltrainer.core.evidence import EpochRecord
-from pytest_mltrainer.core.measurement import number
+from pytest_mltrainer.core.evidence import Curve, EpochRecord
+from pytest_mltrainer.core.measurement import Measurement, number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,6 +29,8 @@ MOST_TICKS = 25
 MOST_POINTS = 2_000
 LOG_SCALE_FROM = 100
 
+# A colour that no plot uses, exchanged for that of the text around the picture.
+_TEXT_COLOUR = "#010203"
 _STYLE: dict[Any, Any] = {
     "svg.hashsalt": "pytest-mltrainer",
     "svg.fonttype": "path",
@@ -43,6 +45,15 @@ _STYLE: dict[Any, Any] = {
     "grid.color": "#e4e4e4",
     "grid.linewidth": 0.8,
     "legend.frameon": False,
+}
+
+_INLINE_STYLE: dict[Any, Any] = {
+    **dict.fromkeys(
+        ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"),
+        _TEXT_COLOUR,
+    ),
+    **dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), "none"),
+    "grid.color": "#88888844",
 }
 
 
@@ -76,6 +87,28 @@ def learning_curve(
         for axes in (loss_axes, metric_axes):
             if axes.get_legend_handles_labels()[0]:
                 axes.legend()
+    return buffer.getvalue()
+
+
+def curve_over_rows(
+    rows: Sequence[int],
+    scores: Mapping[str, Sequence[Measurement]],
+    metric: str,
+    goal: float | None,
+) -> bytes:
+    """The score over the number of training rows, by split, with 95 % intervals and the goal."""
+    with _figure(6.4, 3.6) as (figure, buffer):
+        axes = figure.subplots()
+        for color, (name, measured) in zip((BLUE, ORANGE, GREEN), scores.items(), strict=False):
+            values = [entry.value for entry in measured]
+            low = [entry.value if entry.low is None else entry.low for entry in measured]
+            high = [entry.value if entry.high is None else entry.high for entry in measured]
+            axes.plot(rows, values, color=color, marker="o", markersize=3.5, label=_name(name))
+            axes.fill_between(rows, low, high, color=color, alpha=0.15, linewidth=0)
+        if goal is not None and math.isfinite(goal):
+            axes.axhline(goal, color=GREY, linestyle="--", label=f"goal {number(goal)}")
+        axes.set(xlabel="training rows", ylabel=_name(metric), title="Learning curve")
+        axes.legend(loc="lower right")
     return buffer.getvalue()
 
 
@@ -134,8 +167,38 @@ def residual_plot(predictions: OutputsAndTargets) -> bytes:
     return buffer.getvalue()
 
 
+def evidence_curve(curve: Curve) -> bytes:
+    """The picture of a diagnosis: the curve with its event and its limit.
+
+    The background is transparent and the text has the colour of the text around it (black in a
+    file), so that it reads on light and dark. A logarithmic scale leaves out what is not positive.
+    """
+    with _figure(6.4, 2.6, _INLINE_STYLE) as (figure, buffer):
+        axes = figure.subplots()
+        y = np.asarray(curve.y, dtype=np.float64)
+        visible = np.isfinite(y) & ((y > 0) if curve.log else True)
+        x = np.asarray(curve.x, dtype=np.float64)
+        marker = "o" if len(y) <= 30 else ""
+        axes.plot(x, np.where(visible, y, np.nan), color=BLUE, marker=marker, markersize=3.5)
+        if curve.limit is not None and math.isfinite(curve.limit):
+            label = f"limit {curve.limit:.4g}"
+            axes.axhline(curve.limit, color=ORANGE, linestyle="--", label=label)
+        if curve.mark is not None and math.isfinite(curve.mark):
+            label = f"{_name(curve.x_label)} {curve.mark:.6g}"
+            axes.axvline(curve.mark, color=GREEN, linestyle=":", label=label)
+        if curve.log and visible.any():
+            _log_scale(axes)
+        axes.set(xlabel=_name(curve.x_label), ylabel=_name(curve.y_label))
+        axes.set_title(_shortened(curve.title, 80), loc="left")
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend()
+    return buffer.getvalue().replace(_TEXT_COLOUR.encode(), b"currentColor")
+
+
 @contextmanager
-def _figure(width: float, height: float) -> Iterator[tuple["Figure", io.BytesIO]]:
+def _figure(
+    width: float, height: float, settings: Mapping[Any, Any] | None = None
+) -> Iterator[tuple["Figure", io.BytesIO]]:
     """A figure to draw in; on leaving, its SVG stands in the buffer."""
     import matplotlib as mpl
     from matplotlib import style
@@ -143,7 +206,11 @@ def _figure(width: float, height: float) -> Iterator[tuple["Figure", io.BytesIO]
     from matplotlib.figure import Figure
 
     # The defaults first: a matplotlibrc of the user's must not change the bytes.
-    with style.context("default"), mpl.rc_context(_STYLE), warnings.catch_warnings():
+    with (
+        style.context("default"),
+        mpl.rc_context({**_STYLE, **(settings or {})}),
+        warnings.catch_warnings(),
+    ):
         warnings.filterwarnings("ignore", message=".*[Gg]lyph.*")
         figure, buffer = Figure(figsize=(width, height), layout="constrained"), io.BytesIO()
         yield figure, buffer
@@ -178,11 +245,15 @@ def _use_log_scale(axes: "Axes", epochs: Sequence[EpochRecord]) -> None:
     values = np.concatenate([_values(epochs, side, "loss") for side in ("train", "validation")])
     finite = values[np.isfinite(values)]
     if len(finite) and finite.min() > 0 and finite.max() >= LOG_SCALE_FROM * finite.min():
-        axes.set_yscale("log")
-        # The usual powers of ten are mathematics, which is off.
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axes.yaxis.set_minor_formatter(lambda value, _: "")
+        _log_scale(axes)
         axes.set_ylabel("loss (log scale)")
+
+
+def _log_scale(axes: "Axes") -> None:
+    axes.set_yscale("log")
+    # The usual powers of ten are mathematics, which is off.
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.yaxis.set_minor_formatter(lambda value, _: "")
 
 
 def _values(epochs: Sequence[EpochRecord], side: str, key: str) -> NDArray[Any]:

@@ -100,8 +100,8 @@ class LocalWork:
             pass
         status = self._process.wait()
         _signal_group(self._process.pid, signal.SIGKILL)
-        self._log.join(GRACE_S)
         self._close_stdin()
+        self._log.join(GRACE_S)
         if self._ended_by == "timeout":
             minutes = self._timeout_s / 60
             return WorkResult(
@@ -111,7 +111,11 @@ class LocalWork:
             )
         if self._ended_by == "cancelled":
             return WorkResult(status="cancelled", message="cancelled")
-        return WorkResult.load(self._folder) or _crash(status)
+        return self._told(status)
+
+    def _told(self, status: int) -> WorkResult:
+        """What the worker has left, when it has ended by itself."""
+        return WorkResult.load(self._folder) or crashed(status)
 
     def _close_stdin(self) -> None:
         if self._process.stdin is not None:
@@ -119,7 +123,8 @@ class LocalWork:
                 self._process.stdin.close()
 
 
-def _crash(status: int) -> WorkResult:
+def crashed(status: int) -> WorkResult:
+    """The result of a worker that left none, from its exit status."""
     if status < 0:
         name = signal.Signals(-status).name
         hint = " (often out of memory: try a smaller training.batch_size)" if status == -9 else ""

@@ -8,7 +8,10 @@ from typing import Any
 from pytest_mltrainer.core import files
 from pytest_mltrainer.core.artifacts import PhaseFolder
 from pytest_mltrainer.core.catalogue import catalogue
+from pytest_mltrainer.core.errors import StorageError
+from pytest_mltrainer.core.ranking import text
 from pytest_mltrainer.core.verdict import CheckResult, Verdict
+from pytest_mltrainer.reporting.findings import RunFindings, findings_html, stored_findings
 
 LIMIT_TEXT = 4_000
 LIMIT_PICTURE_BYTES = 500_000
@@ -23,12 +26,14 @@ def render_report(
     results: Sequence[CheckResult],
     decision: Mapping[str, Any] | None,
 ) -> str:
-    """The page: outcome, decision, every check with what it judged, plots, artifacts.
+    """The page: outcome, decision, diagnosis, every check with what it judged, plots, artifacts.
 
     Texts are cut at 4,000 characters and checks at 2,000, so that the page stays under 2 MB.
     """
     from jinja2 import Environment
 
+    findings, diagnosis = _diagnosis(folder)
+    said = text(findings, findings.config) if findings is not None else ""
     docstrings = {check.id: check.docstring for check in catalogue(verdict.phase)}
     ordered = sorted(results, key=lambda result: (_ORDER[result.outcome], result.id))
     template = (package_files("pytest_mltrainer.reporting") / "report.html").read_text("utf-8")
@@ -38,19 +43,32 @@ def render_report(
         outcome=verdict.outcome,
         identity=verdict.identity,
         decision=decision,
-        checks=[_shown(result, docstrings) for result in ordered[:LIMIT_CHECKS]],
+        diagnosis=diagnosis,
+        checks=[_shown(result, docstrings, said) for result in ordered[:LIMIT_CHECKS]],
         left_out=max(len(ordered) - LIMIT_CHECKS, 0),
         plots=_plots(folder, verdict),
         artifacts=sorted(verdict.basis.artifacts.items()),
     )
 
 
-def _shown(result: CheckResult, docstrings: Mapping[str, str]) -> dict[str, Any]:
+def _diagnosis(folder: PhaseFolder) -> tuple[RunFindings | None, str]:
+    """The findings of the phase, and as HTML; empty when its diagnostics were not asked."""
+    from markupsafe import Markup, escape
+
+    try:
+        findings = stored_findings(folder)
+    except StorageError as error:
+        return None, escape(f"The findings cannot be read: {error}")
+    return findings, Markup(findings_html(findings)) if findings is not None else ""
+
+
+def _shown(result: CheckResult, docstrings: Mapping[str, str], said: str) -> dict[str, Any]:
+    """A check for the template; `said` is guidance that stands on the page already."""
     return {
         "id": result.id,
         "outcome": result.outcome,
         "reason": _cut(result.reason),
-        "guidance": _cut(result.guidance),
+        "guidance": "" if result.guidance == said else _cut(result.guidance),
         "docstring": docstrings.get(result.id, ""),
         "judgements": [
             {name: _cut(str(entry[name])) for name in ("what", "measured", "limit", "outcome")}

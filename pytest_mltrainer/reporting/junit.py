@@ -48,8 +48,7 @@ def _suite(
         facts["note"] = summary.note
     if summary and summary.identity:
         facts["verdict"] = summary.identity
-    decision = pipeline.decision
-    if phase == "baseline" and decision:
+    if decision := pipeline.decision(phase):
         facts |= {"decision": decision["status"], "next": decision["next"]}
         facts["reason"] = decision["reason"]
     properties = ET.Element("properties")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_mltrainer.core.measurement import number
 from pytest_mltrainer.core.pipeline import Planned
 from pytest_mltrainer.core.ranking import Findings, text
+from pytest_mltrainer.core.route import PREVIEWS
 from pytest_mltrainer.core.work import WorkEvent
 
 if TYPE_CHECKING:
@@ -14,11 +15,16 @@ if TYPE_CHECKING:
 
 Line = tuple[str, dict[str, Any]]
 
-_COLOURS = {"PASS": "green", "FAIL": "red", "INCOMPLETE": "yellow", "BLOCKED": "yellow"}
+_COLOURS = {
+    "PASS": "green",
+    "FAIL": "red",
+    "INCOMPLETE": "yellow",
+    "BLOCKED": "yellow",
+    "NOT NEEDED": "light",
+}
 LIMIT_LINE = 160
-AFTER_A_MISS = (
-    "the target is missed: follow the diagnosis, change what it names, then pytest --phase=baseline"
-)
+DECIDING = {"baseline": "the baseline is", "diagnostics": "the diagnosis says"}
+AFTER_A_MISS = "pytest --phase=diagnostics, which explains the miss and proposes a configuration"
 
 
 def progress_line(phase: str, event: WorkEvent) -> str:
@@ -60,9 +66,9 @@ def summary_lines(pipeline: "PipelineRun") -> Iterator[Line]:
             continue
         yield _gate_line(summary), {_COLOURS[summary.outcome]: True}
         yield from _check_lines(summary)
-    decision = pipeline.decision
-    if decision:
-        yield f"decision: the baseline is {decision['status']} ({decision['reason']})", {}
+    for phase, subject in DECIDING.items():
+        if decision := pipeline.decision(phase):
+            yield _cut(f"decision: {subject} {decision['status']} ({decision['reason']})"), {}
     yield from _diagnosis_lines(pipeline)
     yield f"next: {_next(pipeline)}", {"bold": True}
 
@@ -94,14 +100,15 @@ def _check_lines(summary: "GateSummary") -> Iterator[Line]:
 
 
 def _diagnosis_lines(pipeline: "PipelineRun") -> Iterator[Line]:
-    """The first diagnosis of the phase that failed, else of a baseline that missed its target."""
+    """The first diagnosis of the phase that failed, else behind a baseline short of its target."""
     failed = [
         phase
         for phase, summary in pipeline.summaries.items()
         if summary.outcome == "FAIL" and summary.results
     ]
-    decision = pipeline.decision
-    missed = ["baseline"] if decision and _is_short(decision) else []
+    decision = pipeline.decision()
+    deepest = "diagnostics" if pipeline.decision("diagnostics") else "baseline"
+    missed = [deepest] if _is_short(decision) else []
     for phase in [*failed, *missed][:1]:
         run = pipeline.training_run(phase)
         if run.has("diagnoses.json"):
@@ -112,27 +119,51 @@ def _diagnosis_lines(pipeline: "PipelineRun") -> Iterator[Line]:
 
 
 def _next(pipeline: "PipelineRun") -> str:
-    decision = pipeline.decision
+    decision, diagnosis = pipeline.decision(), pipeline.decision("diagnostics")
     for phase in pipeline.phases:
         summary = pipeline.summaries.get(phase)
-        if summary and summary.outcome == "BLOCKED" and decision and _is_short(decision):
-            return AFTER_A_MISS
         if summary is None or summary.outcome == "INCOMPLETE":
             return f"run the whole gate: pytest --phase={phase}"
-        if summary.outcome == "FAIL":
-            return f"mend what failed in {phase}, then pytest --phase={pipeline.target}"
+        if summary.outcome == "FAIL" and not (phase == "baseline" and diagnosis):
+            return _after_a_failure(pipeline, phase)
+        if summary.outcome == "BLOCKED" and diagnosis and _is_short(decision):
+            return _after_diagnosis(pipeline, diagnosis)
         if summary.outcome == "BLOCKED":
-            return _cut(f"{phase} is blocked: {summary.note}")
+            return AFTER_A_MISS if _is_short(decision) else _blocked(summary)
     if pipeline.target == "planning":
         return "pytest --phase=baseline"
     if pipeline.target == "baseline" and decision:
         return AFTER_A_MISS if _is_short(decision) else "pytest --phase=finalization"
+    if pipeline.target == "diagnostics" and diagnosis:
+        return _after_diagnosis(pipeline, diagnosis)
     return f"the model is in {pipeline.project.run_folder.name}/finalization/final_model"
 
 
-def _is_short(decision: Mapping[str, Any]) -> bool:
+def _after_a_failure(pipeline: "PipelineRun", phase: str) -> str:
+    mend = f"mend what failed in {phase}, then pytest --phase={pipeline.target}"
+    is_explained = phase == "baseline" and phase not in pipeline.phase_errors
+    return f"{mend}; pytest --phase=diagnostics explains the run" if is_explained else mend
+
+
+def _blocked(summary: "GateSummary") -> str:
+    return _cut(f"{summary.phase} is blocked: {summary.note}")
+
+
+def _after_diagnosis(pipeline: "PipelineRun", diagnosis: Mapping[str, Any]) -> str:
+    """What to do with a diagnosis: the proposed configuration where there is one."""
+    if diagnosis["next"] == "finalization":
+        return "pytest --phase=finalization"
+    folder = f"{pipeline.project.run_folder.name}/diagnostics"
+    proposed = PREVIEWS[diagnosis["status"]]
+    if pipeline.training_run("diagnostics").has(proposed):
+        source = pipeline.project.relative(pipeline.project.config_path)
+        return f"cp {folder}/{proposed} {source}, then pytest --phase=baseline"
+    return f"do what {folder}/diagnostic_report.md recommends, then pytest --phase=baseline"
+
+
+def _is_short(decision: Mapping[str, Any] | None) -> bool:
     """Whether the baseline is sound or not, but short of its target."""
-    return bool(decision["next"] == "diagnostics")
+    return decision is not None and bool(decision["next"] == "diagnostics")
 
 
 def _short(value: str) -> str:

@@ -4,42 +4,97 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from pytest_mltrainer.core.config import Config
 from pytest_mltrainer.core.errors import SealedTestSetError
-from pytest_mltrainer.training.reproducibility import derive_seed
+from pytest_mltrainer.training.ranks import ALONE, Ranks
+from pytest_mltrainer.training.reproducibility import derive_seed, fix_seeds
 from pytest_mltrainer.training.task import Splits, Task
 
+Batch = tuple[int, int, list[int]]
+"""Epoch, number of the batch in it, and the indices of its samples."""
 
-class EpochBatches(Sampler[list[int]]):
+
+class EpochBatches(Sampler[Batch]):
     """Batches of indices; the order is a pure function of (seed, epoch)."""
 
-    def __init__(self, samples: int, batch_size: int, *, seed: int, shuffle: bool) -> None:
-        """`samples` indices in batches of `batch_size`, the last one may be smaller."""
+    def __init__(
+        self,
+        samples: int,
+        batch_size: int,
+        *,
+        seed: int,
+        shuffle: bool,
+        ranks: Ranks = ALONE,
+    ) -> None:
+        """`samples` indices in batches of `batch_size`, the last one may be smaller.
+
+        With several `ranks`: this one's share of each batch.
+        """
+        self.ranks = ranks
         self.samples = samples
         self.batch_size = batch_size
         self.seed = seed
         self.shuffle = shuffle
         self.epoch = 0
+        self.start = 0
+        self._kept: tuple[int, list[list[int]]] | None = None
 
     def __len__(self) -> int:
         """Batches in an epoch."""
         return -(-self.samples // self.batch_size)
 
-    def __iter__(self) -> Iterator[list[int]]:
-        """The batches of `self.epoch`."""
-        return iter(self.batches(self.epoch))
+    def __iter__(self) -> Iterator[Batch]:
+        """The batches of `self.epoch` from number `self.start` on."""
+        for number, indices in enumerate(self.batches(self.epoch)):
+            if number >= self.start:
+                yield self.epoch, number, indices
 
     def batches(self, epoch: int) -> list[list[int]]:
-        """The batches of an epoch."""
+        """The batches of an epoch, or this rank's shares of them; those asked for last are kept."""
+        if self._kept is None or self._kept[0] != epoch:
+            self._kept = epoch, self._made(epoch)
+        return self._kept[1]
+
+    def _made(self, epoch: int) -> list[list[int]]:
         if self.shuffle:
             generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", epoch))
             order = torch.randperm(self.samples, generator=generator).tolist()
         else:
             order = list(range(self.samples))
         size = self.batch_size
-        return [order[start : start + size] for start in range(0, self.samples, size)]
+        starts = range(0, self.samples, size)
+        return [self.ranks.share(order[start : start + size]) for start in starts]
+
+
+class CollatedBatches(Dataset[Any]):
+    """Batches of a data set, made where they are asked for.
+
+    In a loader's worker each batch has seeds of its own, from (seed, epoch, number): the worker may
+    start at any batch and draws what it would have drawn. In the main process the draws of data and
+    model are one stream, which a checkpoint holds.
+    """
+
+    def __init__(self, task: Task, dataset: Dataset[Any], seed: int) -> None:
+        """`task.collate` makes batches from samples of `dataset`."""
+        self._task = task
+        self._dataset = dataset
+        self._seed = seed
+
+    def __getitem__(self, batch: Batch) -> Any:
+        """What `collate` makes of the batch's samples."""
+        epoch, number, indices = batch
+        if get_worker_info() is not None:
+            fix_seeds(derive_seed(self._seed, "batch", epoch, number))
+        return self._task.collate(self._samples(indices))
+
+    def _samples(self, indices: list[int]) -> list[Any]:
+        # The same offer that torch's loader makes to data sets which read faster in bulk.
+        in_bulk = getattr(self._dataset, "__getitems__", None)
+        if in_bulk is not None:
+            return list(in_bulk(indices))
+        return [self._dataset[index] for index in indices]
 
 
 class TrainingLoader:
@@ -54,6 +109,7 @@ class TrainingLoader:
         seed: int,
         pin_memory: bool = False,
         workers: int | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         """Batch size, shuffling and, unless given here, worker count come from `training`."""
         training = config.training
@@ -62,12 +118,14 @@ class TrainingLoader:
             training.batch_size,
             seed=seed,
             shuffle=training.shuffle,
+            ranks=ranks,
         )
         self._generator = torch.Generator()
         self._loader: DataLoader[Any] = DataLoader(
-            dataset,
-            batch_sampler=self.order,
-            collate_fn=task.collate,
+            CollatedBatches(task, dataset, ranks.seed(seed)),
+            batch_size=None,
+            sampler=self.order,
+            collate_fn=_as_it_is,
             num_workers=training.loader_workers if workers is None else workers,
             generator=self._generator,
             pin_memory=pin_memory,
@@ -77,11 +135,15 @@ class TrainingLoader:
         """Batches in an epoch."""
         return len(self.order)
 
-    def epoch(self, epoch: int) -> Iterator[Any]:
-        """The batches of an epoch; worker seeds are a pure function of (seed, epoch) too."""
-        self.order.epoch = epoch
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Any]:
+        """The batches of an epoch from number `start` on."""
+        self.order.epoch, self.order.start = epoch, start
         self._generator.manual_seed(derive_seed(self.order.seed, "loader", epoch))
         return iter(self._loader)
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
 
 
 def evaluation_loader(task: Task, dataset: Dataset[Any], config: Config) -> "DataLoader[Any]":

@@ -13,9 +13,9 @@ def fit(session: "TrainingSession") -> None:
     records and saves; an update sums over `training.accumulate` batches.
     """
     for epoch in session.epochs():
-        for number, (inputs, targets) in enumerate(session.batches()):
-            loss, parts = session.loss(inputs, targets), session.accumulated(number)
+        for inputs, targets in session.batches():
+            loss, parts = session.loss(inputs, targets), session.accumulated()
             (loss / parts if parts > 1 else loss).backward()
-            if session.is_update(number):
+            if session.is_update():
                 session.update()
         session.finish_epoch(epoch)

@@ -22,8 +22,8 @@ from torch.optim.optimizer import (
 from pytest_mltrainer.training.telemetry import BLOCK_STEPS, STEP
 
 Scalar = torch.Tensor | float
-MOST_SEPARATE_NORMS = 32
-"""Up to here, fetching the norms of a CPU model one by one is quicker than stacking them."""
+UNSCALED = "_mltrainer_unscaled"
+"""The attribute by which a loss that was scaled for mixed precision holds the loss itself."""
 Rows = Callable[["np.ndarray[Any, Any]"], None]
 
 
@@ -64,10 +64,13 @@ class Observer:
         self.epoch = 0
         self.wait_s = 0.0
         """Seconds of the present step spent waiting for data; the session adds them up."""
-        self.last_loss = math.nan
+        self.last_loss: Scalar = math.nan
+        """The loss of the latest update, still on the device."""
         self.limit_steps: int | None = None
         self.on_step: Callable[[int], None] | None = None
         self.watchers: list[StepWatcher] = []
+        self.on_non_finite: Callable[[NonFiniteTraining], None] = _stop
+        """What follows on a value that is not finite; the training goes on when it returns."""
         self._write = write
         self._parameters = {id(parameter) for parameter in model.parameters()}
         self._on_cpu = next(model.parameters()).device.type == "cpu"
@@ -106,6 +109,15 @@ class Observer:
         """Reuse the gradient norm that clipping has computed already."""
         self._clipped_norm = total_norm.detach()
 
+    def skipped(self) -> None:
+        """An update was left out (a loss scaler met an overflow): its losses are no step's."""
+        self._losses.clear()
+
+    def average_losses(self, mean: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        """Put the mean over several processes in place of the losses since the last update."""
+        if self._losses:
+            self._losses = [mean(sum(self._losses[1:], self._losses[0]))]
+
     def flush(self) -> None:
         """Fetch the block from the device and write it."""
         if not self._block:
@@ -124,12 +136,14 @@ class Observer:
         """Numbers as they are; tensors in one copy, since each copy waits for the device."""
         if self._on_cpu:
             return np.array(values, dtype=np.float64)
-        tensors = [torch.as_tensor(value) for value in values]
+        device = next((part.device for part in values if isinstance(part, torch.Tensor)), None)
+        tensors = [torch.as_tensor(value, device=device).reshape(()) for value in values]
         return torch.stack(tensors).double().cpu().numpy()
 
     def _observed_backward(self, tensors: Any, *args: Any, **options: Any) -> None:
         root = tensors if isinstance(tensors, torch.Tensor) else tensors[0]
-        self._losses.append(root.detach())
+        if root.numel() == 1:
+            self._losses.append(getattr(root, UNSCALED, root).detach())
         self._backward(tensors, *args, **options)
 
     def _before_step(
@@ -161,8 +175,11 @@ class Observer:
         return evaluate
 
     def _look(self, optimizer: torch.optim.Optimizer) -> None:
-        gradients = [part.grad for part in self._watched(optimizer) if part.grad is not None]
+        watched = self._watched(optimizer)
+        gradients = [part.grad for part in watched if part.grad is not None]
         if not gradients:
+            if not watched:
+                self._losses.clear()  # They were those of another model.
             return
         if self.limit_steps is not None and self.step >= self.limit_steps:
             raise StepsDone
@@ -170,12 +187,15 @@ class Observer:
             self._clipped_norm if self._clipped_norm is not None else total_norm(gradients)
         )
         self._clipped_norm = None
+        if getattr(optimizer, "found_inf", None) is not None:
+            norm = _unscaled(optimizer, norm)
         # An accumulated loss is the sum of its parts: each part was divided by their number.
         loss: Scalar = sum(self._losses[1:], self._losses[0]) if self._losses else math.nan
         if self._on_cpu:
             loss, norm = float(loss), float(norm)
             self._check(self.step, loss, norm, bool(self._losses))
         self._losses.clear()
+        self.last_loss = loss
         self._current = (loss, norm, float(optimizer.param_groups[0]["lr"]))
         for watcher in self.watchers:
             watcher.before_update(self.step, optimizer)
@@ -192,7 +212,6 @@ class Observer:
             watcher.after_update(self.step, optimizer)
         self.step += 1
         if self.on_step is not None:
-            self.last_loss = float(loss)
             self.on_step(self.step - 1)
         if len(self._block) >= BLOCK_STEPS:
             self.flush()
@@ -211,9 +230,9 @@ class Observer:
 
     def _check(self, step: int, loss: float, norm: float, has_loss: bool) -> None:
         if has_loss and not math.isfinite(loss):
-            raise NonFiniteTraining("loss", step, loss, norm)
-        if not math.isfinite(norm):
-            raise NonFiniteTraining("gradient", step, loss, norm)
+            self.on_non_finite(NonFiniteTraining("loss", step, loss, norm))
+        elif not math.isfinite(norm):
+            self.on_non_finite(NonFiniteTraining("gradient", step, loss, norm))
 
     def _check_block(self, rows: "np.ndarray[Any, Any]") -> None:
         bad = np.flatnonzero(~(np.isfinite(rows["loss"]) & np.isfinite(rows["gradient_norm"])))
@@ -227,7 +246,22 @@ def total_norm(gradients: Sequence[torch.Tensor]) -> Scalar:
 
     Looking at the elements themselves costs 25 % of a step, the norms of the tensors about 1 %.
     """
-    norms = torch._foreach_norm(list(gradients))
-    if norms[0].device.type == "cpu" and len(norms) <= MOST_SEPARATE_NORMS:
-        return math.sqrt(sum(norm.item() ** 2 for norm in norms))
+    dense = [part.coalesce().values() if part.is_sparse else part for part in gradients]
+    if all(part.dtype is torch.float32 and part.device.type == "cpu" for part in dense):
+        # Half of what torch takes for a small model, whose time is that of the calls.
+        flat = [part.numpy().ravel() for part in dense]
+        return math.sqrt(sum([float(values.dot(values)) for values in flat]))
+    norms = torch._foreach_norm(dense)
     return cast("torch.Tensor", torch.linalg.vector_norm(torch.stack(norms)))
+
+
+def _unscaled(optimizer: torch.optim.Optimizer, norm: Scalar) -> torch.Tensor:
+    """The norm where a loss scaler leaves unscaling to a fused step; 0 where it skips the step."""
+    skips: torch.Tensor = optimizer.found_inf  # type: ignore[attr-defined]
+    scale = getattr(optimizer, "grad_scale", None)
+    true_norm = torch.as_tensor(norm, device=skips.device) / (1.0 if scale is None else scale)
+    return torch.where(skips > 0, 0.0, true_norm)
+
+
+def _stop(error: NonFiniteTraining) -> None:
+    raise error

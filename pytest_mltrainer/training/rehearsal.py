@@ -8,8 +8,9 @@ import itertools
 import math
 import os
 import random
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,12 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from pytest_mltrainer.core import files
 from pytest_mltrainer.core.config import Config, apply_patch
+from pytest_mltrainer.core.errors import UserError
 from pytest_mltrainer.core.project import Project
 from pytest_mltrainer.core.work import WorkRequest
 from pytest_mltrainer.training.batches import TrainingLoader, to_device
+from pytest_mltrainer.training.checkpoints import Checkpoint
+from pytest_mltrainer.training.probes import UpdateWatcher, probe
 from pytest_mltrainer.training.profile import profile_model
 from pytest_mltrainer.training.reproducibility import (
     RngState,
@@ -43,8 +47,6 @@ LOADER_BATCHES = 5
 TINY_BATCH = 8
 TINY_STEPS = 200
 TINY_RATES = (1e-3, 1e-2, 1e-1)
-STEP_PARTS = ("rng", "batch", "loss", "gradients", "parameters", "optimizer")
-"""In the order of cause: the first that differs names what went wrong."""
 
 
 def rehearse(request: WorkRequest) -> dict[str, Any]:
@@ -56,12 +58,17 @@ def rehearse(request: WorkRequest) -> dict[str, Any]:
     task = load_task(project.task)
     steps = config.limits.probe_steps
     started = time.perf_counter()
-    found["steps"], session = _trained_steps(task, config, request.folder / "main", steps)
+    with told():
+        found["steps"], session = trained_steps(task, config, request.folder / "main", steps)
     found["step_s"] = (time.perf_counter() - started) / max(len(found["steps"]), 1)
     found["updates_per_epoch"] = session.updates_per_epoch
     found["fault"] = session.fault
-    found["loaders"] = _loader_digests(task, config, session)
+    found["loaders"] = loader_digests(task, config, session)
     found["worker_draws"] = _worker_draws(config.seed)
+    found["environment"] = {
+        **numerics_fingerprint(session.device),
+        "loader workers": str(config.training.loader_workers),
+    }
     if request.arguments["role"] == "first":
         found["determinism"] = _determinism()
         found["numerics"] = numerics_fingerprint(session.device)
@@ -71,6 +78,7 @@ def rehearse(request: WorkRequest) -> dict[str, Any]:
         found |= _controls(task, config, request.folder, steps)
         found["forward"] = _forward(task, config, session)
         found["trainable"] = _trainable(task, config, session)
+        found["probes"] = probe(task, config, session)
         found["config_reads"] = sorted(config.reads)
     files.write_json(request.folder / "rehearsal.json", found)
     return {}
@@ -90,11 +98,42 @@ def _draws(seed: int) -> dict[str, str]:
     return draws
 
 
-def _trained_steps(
-    task: Task, config: Config, output: Path, steps: int
+@contextmanager
+def told() -> Iterator[None]:
+    """Name an operation without a deterministic form, and what to do. Raises UserError for it."""
+    try:
+        yield
+    except RuntimeError as error:
+        found = re.match(r"(?:Deterministic|(\S+) does not have a deterministic)", str(error))
+        if found is None:
+            raise
+        name = found[1] or "a CUDA operation"
+        message = (
+            f"{name} has no deterministic form here, so no run of it can be repeated bit for bit: "
+            "compute it in another way, or declare it in training_config.yaml, training: "
+            f"deterministic_exceptions: [{found[1] or 'its name'}] ({error})"
+        )
+        raise UserError(message).with_traceback(error.__traceback__) from error
+
+
+def trained_steps(
+    task: Task,
+    config: Config,
+    output: Path,
+    steps: int,
+    *,
+    checkpoint: Checkpoint | None = None,
+    prepared: Callable[[TrainingSession], None] | None = None,
 ) -> tuple[list[dict[str, str]], TrainingSession]:
-    """Digests of what the first `steps` updates drew, read and computed."""
+    """Digests of what the first `steps` updates drew, read and computed.
+
+    With a `checkpoint`: of those behind it. `prepared` sees the session before it trains.
+    """
     session = TrainingSession.rehearse(config, task, output, steps=steps)
+    if checkpoint is not None:
+        session.resume(checkpoint)
+    if prepared is not None:
+        prepared(session)
     digests: list[dict[str, str]] = []
 
     def record(step: int) -> None:
@@ -105,19 +144,20 @@ def _trained_steps(
             {
                 "rng": RngState.capture().digest(),
                 "batch": digest_nested(session.batch),
-                "loss": session.observer.last_loss.hex(),
+                "loss": float(session.observer.last_loss).hex(),
                 "gradients": digest_tensors(gradients),
                 "parameters": digest_tensors(session.model.state_dict()),
                 "optimizer": hashlib.sha256(digest_nested(state).encode()).hexdigest(),
             }
         )
 
+    session.observer.watchers.append(UpdateWatcher(session.model))
     session.observer.on_step = record
     session.run()
     return digests, session
 
 
-def _loader_digests(task: Task, config: Config, session: TrainingSession) -> dict[str, list[str]]:
+def loader_digests(task: Task, config: Config, session: TrainingSession) -> dict[str, list[str]]:
     """Digests of the first batches of an epoch, by number of loader workers."""
     found = {}
     for workers in sorted({0, config.training.loader_workers}):
@@ -159,7 +199,7 @@ def _controls(task: Task, config: Config, folder: Path, steps: int) -> dict[str,
     }
     for name, patch in patches.items():
         changed = apply_patch(config, patch)
-        digests, _ = _trained_steps(task, changed, folder / name, steps)
+        digests, _ = trained_steps(task, changed, folder / name, steps)
         found[name] = digests[-1]["parameters"] if digests else ""
     return found
 

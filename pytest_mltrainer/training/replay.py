@@ -31,7 +31,7 @@ def describe_fault(
         "loss": float(last["loss"][-1]) if last.size else None,
         "gradient_norm": float(last["gradient_norm"][-1]) if last.size else None,
     }
-    tensors = list(_tensors(inputs))
+    tensors = list(tensors_in(inputs))
     return {
         "step": error.step,
         "epoch": session.observer.epoch,
@@ -45,8 +45,8 @@ def describe_fault(
         "learning_rate": float(session.optimizer.param_groups[0]["lr"]),
         "last_finite": {name: value for name, value in finite.items() if value is not None},
         "inputs_finite": all(is_finite(tensor) for tensor in tensors),
-        "targets_finite": all(is_finite(tensor) for tensor in _tensors(targets)),
-        "max_abs_input": max((_max_abs(tensor) for tensor in tensors), default=0.0),
+        "targets_finite": all(is_finite(tensor) for tensor in tensors_in(targets)),
+        "max_abs_input": max((max_abs(tensor) for tensor in tensors), default=0.0),
     }
 
 
@@ -75,11 +75,11 @@ def _watched(
     names = {module: name or "(model)" for name, module in session.model.named_modules()}
 
     def forward(module: nn.Module, given: Any, output: Any) -> None:
-        if not found and _all_finite(given) and not _all_finite(output):
+        if not found and all_finite(given) and not all_finite(output):
             found.append((names[module], type(module).__name__, "forward"))
 
     def backward(module: nn.Module, grad_input: Any, grad_output: Any) -> None:
-        if not found and _all_finite(grad_output) and not _all_finite(grad_input):
+        if not found and all_finite(grad_output) and not all_finite(grad_input):
             found.append((names[module], type(module).__name__, "backward"))
 
     handles = []
@@ -95,7 +95,7 @@ def _watched(
         outputs = session.task.predict(session.model, inputs)
         loss = session.task.loss(outputs, targets, session.config)
         is_sound = is_finite(loss)
-        if not found and not is_sound and _all_finite([outputs, targets]):
+        if not found and not is_sound and all_finite([outputs, targets]):
             found.append(("(loss)", f"{type(session.task).__name__}.loss", "forward"))
         if not found and is_sound:
             loss.backward()
@@ -121,21 +121,24 @@ def _spoiled_parameter(model: nn.Module) -> list[tuple[str, str, str]]:
     return []
 
 
-def _tensors(value: Any) -> list[torch.Tensor]:
+def tensors_in(value: Any) -> list[torch.Tensor]:
+    """Every tensor of a nesting of mappings, lists and tuples."""
     if isinstance(value, torch.Tensor):
         return [value]
     if isinstance(value, dict):
         value = list(value.values())
     if isinstance(value, list | tuple):
-        return [tensor for part in value for tensor in _tensors(part)]
+        return [tensor for part in value for tensor in tensors_in(part)]
     return []
 
 
-def _all_finite(value: Any) -> bool:
-    return all(is_finite(tensor) for tensor in _tensors(value))
+def all_finite(value: Any) -> bool:
+    """Whether every tensor of a nesting is finite."""
+    return all(is_finite(tensor) for tensor in tensors_in(value))
 
 
-def _max_abs(tensor: torch.Tensor) -> float:
+def max_abs(tensor: torch.Tensor) -> float:
+    """The largest finite size of an element; 0 for integers and without any."""
     if not tensor.is_floating_point() or not tensor.numel():
         return 0.0
     largest = float(torch.nan_to_num(tensor, nan=0.0, posinf=0.0, neginf=0.0).abs().max())

@@ -5,6 +5,7 @@ every generator.
 """
 
 import hashlib
+import os
 import platform
 import random
 import sys
@@ -106,6 +107,10 @@ class RngState:
             torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         )
 
+    def to_list(self) -> list[Any]:
+        """The states as a checkpoint holds them: `RngState(*states)` makes them one again."""
+        return [self.python, self.numpy, self.torch_cpu, self.accelerator]
+
     def restore(self) -> None:
         """Put every generator back into this state."""
         kind, internal, gauss = self.python
@@ -163,12 +168,18 @@ def _distributions() -> Mapping[str, list[str]]:
 
 
 def numerics_fingerprint(device: torch.device) -> dict[str, str]:
-    """What may change the bits of a training: Python, distributions, device, threads."""
+    """What may change the bits of a training: Python, distributions, device, threads, switches."""
+    kind = device.type
     fingerprint = {
         "python": ".".join(platform.python_version_tuple()[:2]),
         "machine": platform.machine(),
         "threads": str(torch.get_num_threads()),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "oneDNN": "on" if torch.backends.mkldnn.enabled else "off",
+        "autocast": str(torch.get_autocast_dtype(kind))
+        if torch.is_autocast_enabled(kind)
+        else "off",
+        "PYTHONHASHSEED": os.environ.get("PYTHONHASHSEED", "random"),
         "pytest-mltrainer numerics": str(NUMERICS_VERSION),
     }
     roots = {name.partition(".")[0] for name in sys.modules}

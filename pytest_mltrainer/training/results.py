@@ -128,6 +128,9 @@ def _diagnosis(document: Document, findings: Findings) -> None:
         document.bullets(entry.instruction for entry in diagnosis.recommendations)
     for name, reason in findings.failed.items():
         document.paragraph(f"{name} could not run: {reason}")
+    if findings.not_judged:
+        document.paragraph("These diagnostics could not look:")
+        document.bullets(f"{name}: {reason}" for name, reason in findings.not_judged.items())
 
 
 def _errors(document: Document, run: TrainingRun) -> None:

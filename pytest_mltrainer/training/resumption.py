@@ -1,6 +1,8 @@
 """Resumes a training from one of its checkpoints in a fresh process, for a few steps."""
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +11,12 @@ import numpy as np
 from pytest_mltrainer.core.config import Config
 from pytest_mltrainer.core.errors import UserError
 from pytest_mltrainer.core.project import Project
-from pytest_mltrainer.core.work import WorkRequest
-from pytest_mltrainer.launchers.local import LocalLauncher
+from pytest_mltrainer.core.work import TRAIN, WorkRequest
+from pytest_mltrainer.launchers import choose
 from pytest_mltrainer.training.checkpoints import Checkpoint
+from pytest_mltrainer.training.digests import DIGESTS_FILE, read_digests
+from pytest_mltrainer.training.ranks import Ranks
+from pytest_mltrainer.training.reproducibility import choose_device
 from pytest_mltrainer.training.run import TrainingRun
 from pytest_mltrainer.training.session import TrainingSession
 from pytest_mltrainer.training.task import load_task
@@ -22,23 +27,23 @@ TIMEOUT_S = 600.0
 
 
 def resumable_checkpoint(run: TrainingRun, steps: int) -> tuple[str, int] | None:
-    """The latest periodic checkpoint with `steps` recorded steps behind it, and its step count."""
+    """The latest checkpoint with `steps` recorded steps behind it, and its step count."""
     total = len(run.telemetry.steps)
-    for path in sorted(run.folder.path.glob("checkpoints/epoch_*.pt"), reverse=True):
-        step = run.checkpoint(path.stem).step
-        if total - step >= steps:
-            return path.stem, step
-    return None
+    paths = run.folder.path.glob("checkpoints/*.pt")
+    names = [path.stem for path in paths if path.stem == "step" or path.stem.startswith("epoch_")]
+    found = [(name, run.checkpoint(name).step) for name in names]
+    behind = [entry for entry in found if total - entry[1] >= steps]
+    return max(behind, key=lambda entry: entry[1], default=None)
 
 
 def resume_afresh(
     run: TrainingRun, config: Config, checkpoint: str, steps: int
-) -> "np.ndarray[Any, Any]":
-    """The step records of `steps` updates behind a checkpoint, trained again in a fresh process.
+) -> tuple["np.ndarray[Any, Any]", "np.ndarray[Any, Any]"]:
+    """Step records and digests of `steps` updates behind a checkpoint, in a fresh process.
 
     Raises UserError when that process fails.
     """
-    with tempfile.TemporaryDirectory(prefix="mltrainer-resume-") as folder:
+    with _attempt(run, config) as folder:
         request = WorkRequest(
             entry="pytest_mltrainer.training.resumption:resume",
             phase=run.phase,
@@ -47,19 +52,32 @@ def resume_afresh(
             config=config.to_json(),
             seed=run.config.seed,
             threads=run.config.threads,
+            steps=(TRAIN,),
             arguments={
                 "checkpoint": str(run.folder.artifact(f"checkpoints/{checkpoint}.pt")),
                 "steps": steps,
             },
         )
         request.save()
-        result = LocalLauncher().start(request, timeout_s=TIMEOUT_S).result()
+        result = choose(config, request.steps).start(request, timeout_s=TIMEOUT_S).result()
         if result.status != "done":
             raise UserError(
                 f"resuming from {checkpoint} failed: {result.message}"
                 + "".join(f"\n    {frame}" for frame in result.traceback)
             )
-        return read_steps(Path(folder) / RESUMED / STEPS_FILE)
+        output = Path(folder) / RESUMED
+        return read_steps(output / STEPS_FILE), read_digests(output / DIGESTS_FILE)
+
+
+@contextmanager
+def _attempt(run: TrainingRun, config: Config) -> Iterator[str]:
+    """A folder that is gone afterwards; with several nodes where all of them see it."""
+    attempts = run.run_folder.attempt(RESUMED).parent
+    if config.launch.nodes > 1:
+        attempts.mkdir(exist_ok=True)
+    where = attempts if config.launch.nodes > 1 else None
+    with tempfile.TemporaryDirectory(prefix="mltrainer-resume-", dir=where) as folder:
+        yield folder
 
 
 def resume(request: WorkRequest) -> dict[str, Any]:
@@ -68,9 +86,13 @@ def resume(request: WorkRequest) -> dict[str, Any]:
     config = Config.from_json(request.config)
     checkpoint = Checkpoint.load(Path(request.arguments["checkpoint"]))
     output = request.folder / RESUMED
-    session = TrainingSession.open(project, config, request.phase, load_task(project.task), output)
+    ranks = Ranks.join(request, choose_device(config.for_phase(request.phase).device))
+    session = TrainingSession.open(
+        project, config, request.phase, load_task(project.task), output, ranks=ranks
+    )
     session.identity = checkpoint.identity
     session.resume(checkpoint)
     session.observer.limit_steps = checkpoint.step + int(request.arguments["steps"])
     session.run()
+    ranks.leave()
     return {}

@@ -7,16 +7,17 @@ its seeds are fixed.
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.utils.data import Subset
 
-from pytest_mltrainer.core import files
 from pytest_mltrainer.core.config import Config
 from pytest_mltrainer.core.errors import UnseededTrainingError, UserError
 from pytest_mltrainer.core.evidence import EpochRecord
@@ -29,12 +30,17 @@ from pytest_mltrainer.training.batches import (
     to_device,
 )
 from pytest_mltrainer.training.checkpoints import Checkpoint
+from pytest_mltrainer.training.digests import StepDigests
 from pytest_mltrainer.training.evaluate import predict_split
+from pytest_mltrainer.training.kept_outputs import KeptOutputs
+from pytest_mltrainer.training.layers import LayerRecorder
+from pytest_mltrainer.training.memory import memory_mb
 from pytest_mltrainer.training.objective import maximizes, objective_metric
 from pytest_mltrainer.training.observer import NonFiniteTraining, Observer, StepsDone
 from pytest_mltrainer.training.optimizers import make_scheduler
 from pytest_mltrainer.training.permit import Permit
 from pytest_mltrainer.training.progress import Progress
+from pytest_mltrainer.training.ranks import ALONE, AveragedUpdates, Ranks
 from pytest_mltrainer.training.replay import describe_fault
 from pytest_mltrainer.training.reproducibility import (
     FixedSeeds,
@@ -44,12 +50,10 @@ from pytest_mltrainer.training.reproducibility import (
     fix_seeds,
     make_deterministic,
 )
+from pytest_mltrainer.training.saving import Saving, Stateful
 from pytest_mltrainer.training.task import Splits, Task
 from pytest_mltrainer.training.telemetry import STEPS_FILE, TelemetryWriter, read_steps
 from pytest_mltrainer.training.tracking import load_data
-
-LIMIT_KEPT_SAMPLES = 16_384
-"""Training outputs kept for the metric of an epoch; the rest of a larger epoch is not scored."""
 
 
 class TrainingSession:
@@ -66,6 +70,7 @@ class TrainingSession:
         output: Path,
         identity: str = "",
         report: Callable[[Mapping[str, Any]], None] = lambda values: None,
+        ranks: Ranks = ALONE,
     ) -> None:
         """Raises UnseededTrainingError unless `seeds` and `permit` are real."""
         if not isinstance(seeds, FixedSeeds) or not isinstance(permit, Permit):
@@ -76,7 +81,8 @@ class TrainingSession:
         self.task = task
         self.config = config
         self.seed = seeds.seed
-        self.device = choose_device(config.device)
+        self.ranks = ranks
+        self.device = ranks.device or choose_device(config.device)
         self.splits = SealedSplits(splits)
         self.output = output
         self.identity = identity
@@ -93,6 +99,7 @@ class TrainingSession:
             config,
             seed=self.seed,
             pin_memory=self.device.type == "cuda",
+            ranks=ranks,
         )
         updates = -(-len(self.loader) // config.training.accumulate)
         self.updates_per_epoch = updates
@@ -105,11 +112,20 @@ class TrainingSession:
         self._losses: list[np.ndarray[Any, Any]] = []
         self._observer = Observer(self.model, self._record)
         self._observer.limit_steps = permit.limit_steps
+        self.drawn: list[int] = []
+        """Numbers of the batches that were drawn since the last update."""
+        self.digests = StepDigests(self, every=config.training.digest_every)
+        self._observer.watchers.append(self.digests)
+        self._averaged = AveragedUpdates()
+        if ranks.size > 1:
+            self._observer.watchers.append(self._averaged)
         self._batch: Any = None
         self._batch_number = 0
         self._epoch_started = 0.0
-        self._kept: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self.kept = KeptOutputs(ranks)
         self._first_epoch = 0
+        self._position: tuple[int, RngState] | None = None
+        self._saving = Saving(self)
 
     @classmethod
     def open(
@@ -117,6 +133,7 @@ class TrainingSession:
     ) -> "TrainingSession":
         """The session of a phase. `config` is the whole configuration of the project.
 
+        `train_rows` among the options: train on these rows alone, in number and order as given.
         Raises UnseededTrainingError unless planning passed for exactly this code, configuration
         and data.
         """
@@ -124,19 +141,30 @@ class TrainingSession:
         return cls._make(permit, config.for_phase(phase), task, output, **options)
 
     @classmethod
-    def rehearse(cls, config: Config, task: Task, output: Path, *, steps: int) -> "TrainingSession":
+    def rehearse(
+        cls, config: Config, task: Task, output: Path, *, steps: int, **options: Any
+    ) -> "TrainingSession":
         """A session that planning trains for `steps` updates to see whether they repeat."""
-        return cls._make(Permit.for_rehearsal(steps), config, task, output)
+        return cls._make(Permit.for_rehearsal(steps), config, task, output, **options)
 
     @classmethod
     def _make(
-        cls, permit: Permit, config: Config, task: Task, output: Path, **options: Any
+        cls,
+        permit: Permit,
+        config: Config,
+        task: Task,
+        output: Path,
+        *,
+        train_rows: Sequence[int] | None = None,
+        **options: Any,
     ) -> "TrainingSession":
         make_deterministic(
             threads=config.threads, exceptions=config.training.deterministic_exceptions
         )
         seeds = fix_seeds(config.seed)
         splits, data_files = load_data(task, config)
+        if train_rows is not None:
+            splits = replace(splits, train=Subset(splits.train, train_rows))
         if config.training.class_weights == "balanced" and task.kind == "classification":
             task.class_weights = balanced_class_weights(splits.train)
         # The model's weights do not depend on how many numbers reading the data has drawn.
@@ -161,7 +189,8 @@ class TrainingSession:
 
     def run(self) -> None:
         """Let the task train, observed. A run that turns non-finite ends here, with `fault` set."""
-        with self._observer:
+        with self._observer, self.digests, LayerRecorder(self.model, self.output) as layers:
+            self._observer.watchers.append(layers)
             try:
                 self.task.train(self)
             except StepsDone:
@@ -169,13 +198,16 @@ class TrainingSession:
             except NonFiniteTraining as error:
                 self._observer.flush()
                 self.fault = describe_fault(self, error, read_steps(self.output / STEPS_FILE))
+        self.fault = self.ranks.first_described(self.fault)
+        self.ranks.write_digests(self.model, self.output)
 
     def epochs(self) -> Iterator[int]:
         """The epochs still to train. Each starts with seeds of its own, from (seed, epoch)."""
         for epoch in range(self._first_epoch, self.config.training.epochs):
             if self.progress.stopped_early:
                 return
-            fix_seeds(derive_seed(self.seed, "epoch", epoch))
+            if self._position is None:
+                fix_seeds(derive_seed(self.ranks.seed(self.seed), "epoch", epoch))
             self._observer.epoch = epoch
             self._observer.restart_clock()
             self._epoch_started = time.perf_counter()
@@ -185,12 +217,17 @@ class TrainingSession:
     def batches(self) -> Iterator[tuple[Any, torch.Tensor]]:
         """The batches of the present epoch, on the device."""
         start = time.perf_counter()
-        source = self.loader.epoch(self._observer.epoch)
-        for number in range(len(self.loader)):
+        first = self._take_position()
+        source = self.loader.epoch(self._observer.epoch, first)
+        for number in range(first, len(self.loader)):
             batch = to_device(next(source), self.device)
             self._batch, self._batch_number = batch, number
+            self.drawn.append(number)
             self._observer.wait_s += time.perf_counter() - start
             yield batch
+            is_last = number + 1 == len(self.loader)
+            if self._saving.is_due() and self.is_update() and not is_last:
+                self._saving.save_step(number + 1)
             start = time.perf_counter()
 
     def loss(self, inputs: Any, targets: torch.Tensor) -> torch.Tensor:
@@ -202,22 +239,26 @@ class TrainingSession:
                 f"{type(self.task).__name__}.loss(): found shape {tuple(loss.shape)}, wanted a "
                 "scalar: take the mean"
             )
-        if len(self._kept) * self.config.training.batch_size < LIMIT_KEPT_SAMPLES:
-            self._kept.append((outputs.detach(), targets))
+        self.kept.add(outputs.detach(), targets)
         return loss
 
-    def is_update(self, batch: int) -> bool:
-        """Whether the optimizer steps behind this batch (`training.accumulate`)."""
-        return (batch + 1) % self.config.training.accumulate == 0 or batch + 1 == len(self.loader)
+    def is_update(self) -> bool:
+        """Whether the optimizer steps behind the present batch (`training.accumulate`)."""
+        done = self._batch_number + 1
+        return done % self.config.training.accumulate == 0 or done == len(self.loader)
 
-    def accumulated(self, batch: int) -> int:
-        """How many batches the update that this batch belongs to sums over."""
+    def accumulated(self) -> int:
+        """How many batches the update that the present batch belongs to sums over."""
         size = self.config.training.accumulate
-        start = batch - batch % size
+        start = self._batch_number - self._batch_number % size
         return min(size, len(self.loader) - start)
 
     def update(self) -> None:
-        """Clip, step the optimizer, clear the gradients, step the schedule."""
+        """Clip, step the optimizer, clear the gradients, step the schedule.
+
+        Several processes average their gradients, and the loss that is recorded, before that.
+        """
+        self._average()
         limit = self.config.training.clip_norm
         if limit is not None:
             norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
@@ -226,6 +267,12 @@ class TrainingSession:
         self.optimizer.zero_grad()
         if self.scheduler is not None and not isinstance(self.scheduler, ReduceLROnPlateau):
             self.scheduler.step()
+
+    def _average(self) -> None:
+        if self.ranks.size > 1:
+            self._observer.average_losses(self.ranks.mean)
+            self.ranks.average_gradients(self.model)
+            self._averaged.is_averaged = True
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
@@ -242,12 +289,8 @@ class TrainingSession:
     def finish_epoch(self, epoch: int) -> None:
         """Validate, record, keep the best, save, and decide about stopping early."""
         train = self._training_scores()
-        with self.evaluating():
-            predictions, loss = predict_split(
-                self.task, self.model, self.splits.validation, self.config, self.device
-            )
-        scores = self.task.metrics(predictions.outputs, predictions.targets)
-        validation = {"loss": loss, **as_floats(scores, self.task)}
+        # One validates for all, so that early stopping and schedules agree.
+        validation = self.ranks.broadcast(self._validation_scores() if self.ranks.is_first else {})
         self.progress.update(
             epoch,
             self.monitored(validation),
@@ -261,12 +304,21 @@ class TrainingSession:
             steps=self._observer.step,
             learning_rate=float(self.optimizer.param_groups[0]["lr"]),
             duration_s=time.perf_counter() - self._epoch_started,
+            memory_mb=memory_mb(self.device),
             train=train,
             validation=validation,
         )
         self._telemetry.append_epoch(record)
-        self._save(epoch)
+        self._saving.save_epoch(is_best=self.progress.best_epoch == epoch)
         self._report_epoch(record)
+
+    def _validation_scores(self) -> dict[str, float]:
+        with self.evaluating():
+            predictions, loss = predict_split(
+                self.task, self.model, self.splits.validation, self.config, self.device
+            )
+        scores = self.task.metrics(predictions.outputs, predictions.targets)
+        return {"loss": loss, **as_floats(scores, self.task)}
 
     def monitored(self, validation: Mapping[str, float]) -> float:
         """The value that selects checkpoints and stops early: the objective's metric."""
@@ -283,6 +335,11 @@ class TrainingSession:
         return self.loader.order.batches(self._observer.epoch)[self._batch_number]
 
     @property
+    def start(self) -> tuple[int, int]:
+        """The epoch, and the number of the batch in it, that training is about to begin with."""
+        return self._first_epoch, self._position[0] if self._position else 0
+
+    @property
     def batch(self) -> Any:
         """The present batch, on the device; None before the first."""
         return self._batch
@@ -292,19 +349,37 @@ class TrainingSession:
         """What watches this session."""
         return self._observer
 
+    def register(self, name: str, part: Stateful) -> None:
+        """Save the state of `part` in every checkpoint, and restore it on resume.
+
+        For what training changes besides the model, the optimizer and the schedule of the session:
+        a GradScaler, a second optimizer, an average of the weights. Register before training.
+        """
+        self._saving.register(name, part)
+
     def resume(self, checkpoint: Checkpoint) -> None:
-        """Go on behind the epoch of `checkpoint`. Raises UserError for another training."""
-        if checkpoint.identity != self.identity:
-            raise UserError("the checkpoint belongs to other code, configuration or data")
-        self.model.load_state_dict(checkpoint.model)
-        self.optimizer.load_state_dict(checkpoint.optimizer)
-        if self.scheduler:
-            self.scheduler.load_state_dict(checkpoint.scheduler)
-        checkpoint.rng.restore()
+        """Go on behind the last batch of `checkpoint`. Raises UserError for another training."""
+        checkpoint = checkpoint.of_rank(self.ranks.rank)
+        self._saving.restore(checkpoint)
         self.progress = Progress(**checkpoint.progress)
-        self._first_epoch = checkpoint.epoch + 1
+        self._first_epoch = checkpoint.epoch + (checkpoint.position is None)
         self._observer.step = checkpoint.step
         self._telemetry.truncate(steps=checkpoint.step, epochs=self.progress.epochs_done)
+        self.digests.truncate(checkpoint.step)
+        if checkpoint.position is not None:
+            self._position = checkpoint.position, checkpoint.rng
+            rows = read_steps(self.output / STEPS_FILE)
+            self._losses = [rows["loss"][rows["epoch"] == checkpoint.epoch]]
+            if checkpoint.kept:
+                self.kept.add(*to_device(checkpoint.kept, self.device))
+
+    def _take_position(self) -> int:
+        """The number of the epoch's first batch; behind a resumed one its generators go on."""
+        if self._position is None:
+            return 0
+        (position, rng), self._position = self._position, None
+        rng.restore()
+        return position
 
     def _training_scores(self) -> dict[str, float]:
         self._observer.flush()
@@ -312,11 +387,8 @@ class TrainingSession:
         if self._losses:
             scores["loss"] = float(np.concatenate(self._losses).mean())
             self._losses.clear()
-        if self._kept:
-            outputs = torch.cat([kept[0] for kept in self._kept]).float().cpu().numpy()
-            targets = torch.cat([kept[1] for kept in self._kept]).cpu().numpy()
-            scores |= self._scored(outputs, targets)
-            self._kept.clear()
+        if kept := self.kept.take():
+            scores |= self._scored(kept[0].float().cpu().numpy(), kept[1].cpu().numpy())
         return scores
 
     def _scored(self, outputs: Array, targets: Array) -> dict[str, float]:
@@ -328,28 +400,6 @@ class TrainingSession:
     def _record(self, rows: "np.ndarray[Any, Any]") -> None:
         self._telemetry.append_steps(rows)
         self._losses.append(rows["loss"])
-
-    def _save(self, epoch: int) -> None:
-        checkpoint = Checkpoint(
-            identity=self.identity,
-            step=self._observer.step,
-            epoch=epoch,
-            model=self.model.state_dict(),
-            optimizer=self.optimizer.state_dict(),
-            scheduler=self.scheduler.state_dict() if self.scheduler else {},
-            rng=RngState.capture(),
-            progress=self.progress.to_json(),
-        )
-        folder = self.output / "checkpoints"
-        names = ["last.pt"]
-        if self.progress.best_epoch == epoch:
-            names.append("best.pt")
-        if (epoch + 1) % self.config.training.checkpoint_every == 0:
-            names.append(f"epoch_{epoch + 1:04d}.pt")
-        content = checkpoint.content()
-        # The last one last: whoever resumes from it finds the others of its epoch written.
-        for name in reversed(names):
-            files.write_bytes(folder / name, content)
 
     def _report_epoch(self, record: EpochRecord) -> None:
         name = self.metric.name

@@ -14,6 +14,7 @@ import numpy as np
 from pytest_mltrainer.core import files
 from pytest_mltrainer.core.errors import StorageError
 from pytest_mltrainer.core.evidence import EpochRecord
+from pytest_mltrainer.training.layer_records import LayerName, LayerRecords
 
 STEP = np.dtype(
     [
@@ -38,12 +39,14 @@ class TelemetryWriter:
         """`folder` is the phase's output; the files are made when first written."""
         self._steps = folder / STEPS_FILE
         self._epochs = folder / EPOCHS_FILE
+        self._layers = LayerRecords(folder)
         self._steps.parent.mkdir(parents=True, exist_ok=True)
 
     def truncate(self, *, steps: int, epochs: int) -> None:
         """Forget what was recorded behind a checkpoint that training resumes from."""
         kept = read_steps(self._steps)[:steps] if self._steps.exists() else np.empty(0, STEP)
         files.write_bytes(self._steps, kept.tobytes())
+        self._layers.truncate(steps=steps)
         lines = files.read_ledger(self._epochs)[:epochs]
         self._epochs.unlink(missing_ok=True)
         for line in lines:
@@ -60,6 +63,7 @@ class TelemetryWriter:
     def append_epoch(self, record: EpochRecord) -> None:
         """Append one epoch; values that are not finite are kept as text: JSON has no word."""
         stored = asdict(record)
+        stored["memory_mb"] = _storable(record.memory_mb)
         for part in ("train", "validation"):
             stored[part] = {name: _storable(value) for name, value in stored[part].items()}
         files.append_json(self._epochs, stored)
@@ -71,6 +75,8 @@ class Telemetry:
 
     steps: "np.ndarray[Any, Any]"
     epochs: Sequence[EpochRecord]
+    layers: "np.ndarray[Any, Any]"
+    layer_names: Sequence[LayerName]
 
     @classmethod
     def read(cls, folder: Path) -> "Telemetry":
@@ -81,10 +87,17 @@ class Telemetry:
             try:
                 for part in ("train", "validation"):
                     line[part] = {name: float(value) for name, value in line[part].items()}
+                line["memory_mb"] = float(line.get("memory_mb", np.nan))
                 epochs.append(EpochRecord(**line))
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 raise StorageError(f"{path}: a line is not an epoch record ({error!r})") from error
-        return cls(steps=read_steps(folder / STEPS_FILE), epochs=epochs)
+        layers = LayerRecords(folder)
+        return cls(
+            steps=read_steps(folder / STEPS_FILE),
+            epochs=epochs,
+            layers=layers.read(),
+            layer_names=layers.names(),
+        )
 
 
 def read_steps(path: Path) -> "np.ndarray[Any, Any]":

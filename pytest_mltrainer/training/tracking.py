@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from pytest_mltrainer.training.task import Splits, Task, checked_splits
 _CODE_SUFFIXES = frozenset({".py", ".pyc", ".pyi", ".so", ".pyd", ".pth", ".toml"})
 _METADATA_SUFFIXES = (".dist-info", ".egg-info")
 _SYSTEM_FOLDERS = ("/proc/", "/sys/", "/dev/", "/etc/")
+
+LIMIT_FOLDERS = 10_000
 
 _opened: list[str] | None = None
 
@@ -51,6 +54,22 @@ def project_data(project: Project, files: tuple[str, ...]) -> tuple[str, ...]:
         for path in files
         if not Path(path).is_relative_to(project.run_folder)
     )
+
+
+def written_since(project: Project, moment_s: float) -> list[str]:
+    """Files of the project that were written since then, the run folder and hidden ones left out.
+
+    Of a project with very many folders the first `LIMIT_FOLDERS` are looked at.
+    """
+    found = []
+    for folder, folders, names in islice(os.walk(project.root), LIMIT_FOLDERS):
+        folders[:] = [name for name in folders if not name.startswith((".", "__pycache__"))]
+        for name in names:
+            path = Path(folder) / name
+            is_run = path.is_relative_to(project.run_folder)
+            if not is_run and path.is_file() and path.stat().st_mtime >= moment_s:
+                found.append(path.relative_to(project.root).as_posix())
+    return sorted(found)
 
 
 @contextmanager

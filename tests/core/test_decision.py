@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_mltrainer.core.decision import decide
+from pytest_mltrainer.core.decision import decide, decide_diagnosis
 from pytest_mltrainer.core.measurement import Measurement
 
 ORDERED = st.lists(st.floats(-100, 100), min_size=3, max_size=3).map(sorted)
@@ -92,3 +92,20 @@ def test_decision_is_stored_with_its_reason() -> None:
         "next": "finalization",
         "reason": "accuracy 0.9000 (n = 100, 95 % interval 0.8000 to 1.0000), target 0.7000",
     }
+
+
+@pytest.mark.parametrize(
+    ("broken", "near_optimal", "status", "following"),
+    [
+        ("nan", "", "repair", "planning"),
+        ("nan", "flat", "repair", "planning"),
+        ("", "flat", "near optimal", "finalization"),
+        ("", "", "optimize", "optimization"),
+    ],
+)
+def test_a_diagnosis_repairs_before_it_praises(
+    broken: str, near_optimal: str, status: str, following: str
+) -> None:
+    decision = decide_diagnosis(broken=broken, near_optimal=near_optimal, issue="underfitting")
+    assert (decision.status, decision.next) == (status, following)
+    assert decision.reason == (broken or near_optimal or "underfitting")

@@ -10,8 +10,13 @@ from strategies import ANY_JSON, places, replaced
 
 from pytest_mltrainer.core import files
 from pytest_mltrainer.core.artifacts import MANIFEST, VERDICT
+from pytest_mltrainer.core.config import Config
+from pytest_mltrainer.core.steps import STEPS
 
 FAST = ("planning", "baseline", "finalization")
+OPTIMIZE = {"status": "optimize", "next": "optimization", "reason": "underfitting"}
+REPAIR = {"status": "repair", "next": "planning", "reason": "loss not finite at step 41"}
+NEAR_OPTIMAL = {"status": "near optimal", "next": "finalization", "reason": "flat"}
 
 
 @pytest.fixture
@@ -45,14 +50,74 @@ def test_fast_path_says_why_two_phases_are_not_needed(world: World) -> None:
         assert plan[phase].reason == "the baseline is sufficient: accuracy 0.95"
 
 
-def test_insufficient_baseline_blocks_finalization(world: World) -> None:
+def test_insufficient_baseline_leads_through_diagnostics(world: World) -> None:
     world.bring("planning", "baseline", decision=INSUFFICIENT)
     plan = world.plan("finalization")
-    assert plan["baseline"].action == "honour"
-    assert plan["finalization"].action == "blocked"
-    assert plan["finalization"].reason == (
-        "the baseline is insufficient (accuracy 0.80): diagnostics is next"
+    assert world.actions("finalization") == [
+        "honour", "honour", "run", "not needed", "perhaps",
+    ]  # fmt: skip
+    assert plan["diagnostics"].steps == ("bottleneck", "capacity", "diagnose", "documents")
+    assert plan["optimization"].reason == (
+        "optimization is not part of this version of pytest-mltrainer"
     )
+    assert plan["finalization"].reason == "only if the diagnosis finds nothing left to gain"
+
+
+def test_diagnostics_are_planned_where_they_are_asked_for_by_name(world: World) -> None:
+    world.bring("planning", "baseline")
+    assert world.actions("diagnostics") == ["honour", "honour", "run"]
+
+
+@pytest.mark.parametrize(
+    ("decision", "action", "reason"),
+    [
+        (OPTIMIZE, "blocked", "says optimize: copy diagnostics/optimization_preview.yaml over"),
+        (REPAIR, "blocked", "says repair: copy diagnostics/overlay.yaml over the configuration"),
+        (NEAR_OPTIMAL, "run", "not done yet"),
+    ],
+)
+def test_decision_of_the_diagnosis_steers_finalization(
+    world: World, decision: dict[str, str], action: str, reason: str
+) -> None:
+    world.bring("planning", "baseline", decision=INSUFFICIENT)
+    world.do("diagnostics", decision)
+    world.judge("diagnostics")
+    entry = world.plan("finalization")["finalization"]
+    assert entry.action == action
+    assert reason in entry.reason
+    if action == "blocked":
+        assert entry.reason.endswith("then pytest --phase=baseline")
+
+
+def test_diagnosis_of_a_sufficient_baseline_holds_nothing_up(world: World) -> None:
+    world.bring("planning", "baseline")
+    world.do("diagnostics", OPTIMIZE)
+    world.judge("diagnostics")
+    assert world.actions("finalization") == [
+        "honour", "honour", "not needed", "not needed", "run",
+    ]  # fmt: skip
+
+
+def test_other_budgets_train_the_learning_curve_again_and_nothing_else(world: World) -> None:
+    world.bring("planning", "baseline")
+    world.do("diagnostics", OPTIMIZE)
+    world.write("training_config.yaml", CONFIG + "budgets: {diagnosis_minutes: 1.0}\n")
+    assert world.state("baseline").is_done
+    assert world.state("diagnostics").redo == ("capacity", "diagnose", "documents")
+
+
+def test_the_proposed_configuration_goes_stale_with_every_section() -> None:
+    documents = next(step for step in STEPS["diagnostics"] if step.name == "documents")
+    assert set(documents.config) == set(Config.model_fields) - {"phases"}
+
+
+def test_another_baseline_makes_its_diagnosis_stale(world: World) -> None:
+    world.bring("planning", "baseline")
+    world.do("diagnostics", OPTIMIZE)
+    world.do("baseline", INSUFFICIENT, content="trained again")
+    state = world.state("diagnostics")
+    assert state.redo == ("capacity", "diagnose", "documents")
+    assert "artifact baseline/checkpoints/best.pt changed" in state.reasons
 
 
 def test_decision_of_a_stale_baseline_decides_nothing(world: World) -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from pytest_mltrainer.core.evidence import Cause, Diagnosis, Evidence, Recommendation, Symptom
 from pytest_mltrainer.core.ranking import Findings, by_worth, change_text, diagnose, text
+from pytest_mltrainer.core.relations import FOLLOWS
 
 EVIDENCE = Evidence(kind="classification", metric="accuracy", maximize=True, target=None, config={})
 CONFIG = {
@@ -50,7 +51,37 @@ def test_root_cause_stands_before_symptom_and_confidence_decides_ties() -> None:
     assert [entry.id for entry in findings.diagnoses] == ["sure", "unsure", "late"]
     assert findings.primary is not None
     assert findings.primary.id == "sure"
-    assert [entry.id for entry in findings.consequences] == ["unsure", "late"]
+    assert [entry.id for entry in findings.independent] == ["unsure", "late"]
+    assert not findings.consequences
+
+
+def test_what_follows_from_the_primary_is_said_to_follow_with_the_reason() -> None:
+    said = [
+        named("convergence_stall", Cause.LEARNING_RATE, 0.9),
+        named("class_imbalance", Cause.LABELS, 0.6),
+        named("underfitting", Cause.CAPACITY, 0.7),
+        named("resource_inefficiency", Cause.RESOURCES, 0.9),
+    ]
+    findings = diagnose(EVIDENCE, {entry.id: lambda _, entry=entry: entry for entry in said})
+    order = ["class_imbalance", "convergence_stall", "underfitting", "resource_inefficiency"]
+    assert [entry.id for entry in findings.diagnoses] == order
+    assert list(findings.consequences) == ["convergence_stall", "underfitting"]
+    assert "largest class" in findings.consequences["convergence_stall"]
+    assert [entry.id for entry in findings.independent] == ["resource_inefficiency"]
+    lines = text(findings, CONFIG).splitlines()
+    assert lines[-2].startswith("  follows from it: convergence_stall (confidence 0.90): guess")
+    assert lines[-1].endswith("(and 1 more)")
+
+
+def test_relations_never_run_in_a_circle() -> None:
+    def below(name: str, path: tuple[str, ...] = ()) -> None:
+        assert name not in path
+        for consequence in FOLLOWS.get(name, {}):
+            if name not in FOLLOWS.get(consequence, {}):
+                below(consequence, (*path, name))
+
+    for name in FOLLOWS:
+        below(name)
 
 
 @given(st.permutations([(cause, conf) for cause in list(Cause)[:4] for conf in (0.2, 0.8)]))
@@ -99,7 +130,7 @@ def test_text_of_a_diagnosis() -> None:
         "(impact high, effort low, risk low; expected accuracy 0.90 to 0.95)",
         "  change: training.clip_norm: none -> 1 (impact medium, effort low, risk low)",
         "  more: pytest-mltrainer explain nan_loss",
-        "  also: underfitting (confidence 0.98): It is too small.",
+        "  follows from it: underfitting (confidence 0.98): the way to the overflow",
     ]
 
 

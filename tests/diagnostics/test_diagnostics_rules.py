@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pytest_mltrainer.diagnostics import detectors
 
-from pytest_mltrainer.core.evidence import Cause, Diagnosis, EpochRecord, Evidence
+from pytest_mltrainer.core.evidence import Cause, Diagnosis, EpochRecord, Evidence, NotJudged
 
 DETECTORS = detectors()
 TRAINING = {
@@ -50,7 +50,10 @@ def found(name: str, **parts: object) -> Diagnosis:
 
 
 def silent(name: str, **parts: object) -> bool:
-    return DETECTORS[name](evidence(**parts)) is None
+    try:
+        return DETECTORS[name](evidence(**parts)) is None
+    except NotJudged:
+        return True
 
 
 FAULT = {
@@ -195,7 +198,7 @@ def inputs(layer: str = "Linear", **facts: object) -> dict[str, object]:
 
 def test_unscaled_inputs_are_a_warning_before_training() -> None:
     diagnosis = found("unnormalized_data", profile=inputs(scale_ratio=1e4))
-    assert diagnosis.confidence == 0.5
+    assert diagnosis.confidence < 0.5
     patched = found(
         "unnormalized_data", profile=inputs(scale_ratio=1e4), config_reads=["data.standardize"]
     )

@@ -101,15 +101,16 @@ def cosine(share: float) -> float:
 SICK: dict[str, tuple[str, Run]] = {
     "sgd diverges": ("nan_loss", lambda: run(linear_regression(0.5), **SGD, learning_rate=1e3)),
     "nan in a row": ("nan_loss", lambda: run_on_nan()),
-    "sgd rate far too high": ("convergence_stall", lambda: run(digits(), **SGD, learning_rate=50)),
-    "adam rate far too high": ("convergence_stall", lambda: run(digits(), learning_rate=1.0)),
-    "adam rate far too low": ("convergence_stall", lambda: run(digits(), learning_rate=1e-7)),
+    # Every unit is dead: why the training stands still is measured, not only that it does.
+    "sgd rate far too high": ("dead_relu", lambda: run(digits(), **SGD, learning_rate=50)),
+    "adam rate far too high": ("dead_relu", lambda: run(digits(), learning_rate=1.0)),
+    "adam rate far too low": ("lr_too_low", lambda: run(digits(), learning_rate=1e-7)),
     "rate decayed away": (
         "convergence_stall",
         lambda: run(digits(), **SGD, learning_rate=0.01, rate_at=early_decay),
     ),
     "low rate, error metric": (
-        "convergence_stall",
+        "lr_too_low",
         lambda: run(linear_regression(0.5), metric="rmse", learning_rate=1e-6),
     ),
     "weight decay": ("underfitting", lambda: run(digits(), weight_decay=0.3)),

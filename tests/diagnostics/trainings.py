@@ -2,8 +2,11 @@
 
 import functools
 import math
+import shutil
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +14,9 @@ import torch
 from torch import nn
 
 from pytest_mltrainer.core.evidence import EpochRecord, Evidence
+from pytest_mltrainer.training.activation_facts import dead_units
+from pytest_mltrainer.training.layer_records import LayerRecords
+from pytest_mltrainer.training.layers import LayerRecorder
 
 STEP_FIELDS = ("step", "epoch", "loss", "gradient_norm", "learning_rate", "step_s", "wait_s")
 
@@ -103,6 +109,9 @@ def train(data: Data, model: nn.Module, recipe: Recipe | None = None, **facts: A
     x, y = as_tensors(data.train_x, data.train_y)
     steps, epochs, total = [], [], recipe.epochs * math.ceil(len(x) / recipe.batch_size)
     metric = recipe.metric or ("accuracy" if data.classes else "r2")
+    folder = Path(tempfile.mkdtemp())
+    recorder = LayerRecorder(model, folder)
+    recorder.__enter__()
     for epoch in range(recipe.epochs):
         model.train()
         outputs, losses = [], []
@@ -115,8 +124,14 @@ def train(data: Data, model: nn.Module, recipe: Recipe | None = None, **facts: A
             loss = loss_of(data)(output, y[rows])
             optimizer.zero_grad()
             loss.backward()
-            norm = nn.utils.get_total_norm([p.grad for p in model.parameters()])
+            norm = nn.utils.get_total_norm(
+                [p.grad for p in model.parameters() if p.grad is not None]
+            )
+            if math.isfinite(norm.item()):
+                recorder.before_update(len(steps), optimizer)
             optimizer.step()
+            if math.isfinite(norm.item()):
+                recorder.after_update(len(steps), optimizer)
             outputs.append(output.detach())
             losses.append(loss.item())
             steps.append((len(steps), epoch, loss.item(), norm.item(), rate, 0.0, 0.0))
@@ -140,6 +155,10 @@ def train(data: Data, model: nn.Module, recipe: Recipe | None = None, **facts: A
                 },
             )
         )
+    recorder.__exit__(None, None, None)
+    records = LayerRecords(folder)
+    layers, names = records.read(), records.names()
+    shutil.rmtree(folder)
     return Evidence(
         kind="classification" if data.classes else "regression",
         metric=metric,
@@ -150,6 +169,13 @@ def train(data: Data, model: nn.Module, recipe: Recipe | None = None, **facts: A
         epochs=tuple(epochs),
         planned_epochs=recipe.epochs,
         steps=np.array(steps, dtype=[(name, "f8") for name in STEP_FIELDS]),
+        layers=layers if layers.size else None,
+        layer_names=tuple(entry.name for entry in names),
+        layer_types=tuple(entry.type for entry in names),
+        trained={
+            "dead_units": dead_units(model, lambda: model(x[:256])),
+            "dead_units_rows": min(256, len(x)),
+        },
         profile=profile_of(data, model) | facts,
         references=references(data, metric),
     )

@@ -28,6 +28,7 @@ from pytest_mltrainer.training.results import error_plot, final_results
 from pytest_mltrainer.training.run import TrainingRun
 from pytest_mltrainer.training.task import load_task
 from pytest_mltrainer.training.tracking import load_data
+from pytest_mltrainer.training.trial import SHIFTED_TRIAL, run_trial
 
 Copied = Callable[..., Path]
 
@@ -163,7 +164,7 @@ def rehearse_again(project: Path) -> None:
     document_data(project)
     loaded = Project.load(project)
     config = load_config(loaded.config_path)
-    for role in ("first", "second"):
+    for role in ("first", "second", SHIFTED_TRIAL.name):
         attempt = project / ".mltrainer" / "attempts" / role
         attempt.mkdir(parents=True)
         request = WorkRequest(
@@ -177,7 +178,10 @@ def rehearse_again(project: Path) -> None:
             arguments={"role": role},
         )
         with inside(project), _as_in_a_worker(request):
-            rehearse(request)
+            if role == SHIFTED_TRIAL.name:
+                run_trial(SHIFTED_TRIAL.request(request, attempt))
+            else:
+                rehearse(request)
         found = json.loads((attempt / "rehearsal.json").read_text())
         with artifact_edited(project, f"planning/rehearsal/{role}.json") as stored:
             kept = ("draws", "numerics", "code", "data")

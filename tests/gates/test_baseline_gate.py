@@ -1,5 +1,6 @@
 """Every check of the baseline gate: a run that passes it, and a fault that it finds."""
 
+import json
 import os
 import re
 import shutil
@@ -261,7 +262,7 @@ FAULTS = [
     Fault(
         check="baseline/last_checkpoint_resumes",
         plant=bit_of_the_optimizer_flipped,
-        says=r"(loss|gradient_norm) of step 10\d, resumed from epoch_0005",
+        says=r"(parameters|loss|gradient_norm) of step 10\d, resumed from epoch_0005",
     ),
     Fault(
         check="baseline/periodic_checkpoints",
@@ -449,6 +450,29 @@ def test_the_number_of_updates_of_a_loop_of_the_task_is_not_planned(copied: Copi
     result = judge_check("baseline/run_completed", project)
     assert result.outcome == "not applicable"
     assert "loop of its own" in result.reason
+
+
+@pytest.mark.parametrize(
+    ("digests", "outcome", "says"),
+    [
+        (["a", "a", "a"], "pass", ""),
+        (["a", "b", "a"], "fail", r"parameters are not those of the first of 3: \[1\]"),
+        (["a", "a"], "fail", "processes that trained together: 2"),
+        (None, "cannot judge", r"ranks\.json"),
+    ],
+)
+def test_processes_that_trained_apart_are_found(
+    digests: list[str] | None, outcome: str, says: str, copied: Copied
+) -> None:
+    project = copied("healthy")
+    with (project / "training_config.yaml").open("a") as config:
+        config.write("launch: {kind: torchrun, processes: 3}\n")
+    if digests:
+        (folder(project) / "ranks.json").write_text(json.dumps({"parameters": digests}))
+    reseal(project, "baseline")
+    result = judge_check("baseline/run_completed", project)
+    assert result.outcome == outcome
+    assert re.search(says, result.reason), result.reason
 
 
 def test_early_stopping_is_applied_again(copied: Copied) -> None:

@@ -380,7 +380,7 @@ FAULTS = [
     Fault(
         check="finalization/last_checkpoint_resumes",
         plant=bit_of_the_optimizer_flipped,
-        says=r"(loss|gradient_norm) of step 10\d, resumed from epoch_0005",
+        says=r"(parameters|loss|gradient_norm) of step 10\d, resumed from epoch_0005",
     ),
 ]
 

@@ -32,7 +32,7 @@ BROKEN = [
     ),
     Illness(
         project="stall",
-        diagnosis="convergence_stall",
+        diagnosis="lr_too_low",
         phase="baseline",
         failing=frozenset({"loss_decreased", "beats_trivial"}),
     ),

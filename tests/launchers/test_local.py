@@ -72,6 +72,16 @@ def hangs_and_ignores(request):
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     hangs(request)
 
+def ends_a_fork(request):
+    import multiprocessing
+    fork = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    fork.start()
+    time.sleep(0.2)
+    fork.terminate()
+    fork.join()
+    time.sleep(0.5)
+    return {"status": fork.exitcode}
+
 def leaves_a_child(request):
     note_pids(request, child())
 
@@ -269,6 +279,11 @@ def test_cancel_behind_the_end_changes_nothing(office: Office) -> None:
     assert work.result().status == "done"
     work.cancel()
     assert work.result().status == "done"
+
+
+def test_work_may_end_processes_of_its_own(office: Office) -> None:
+    result = office.result("ends_a_fork")
+    assert (result.status, result.values) == ("done", {"status": 1})
 
 
 def test_children_of_finished_work_end_with_it(office: Office) -> None:

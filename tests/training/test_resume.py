@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from small_trainings import (
     Blobs,
     NoisyData,
@@ -17,10 +19,12 @@ from small_trainings import (
     whole_state,
 )
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from pytest_mltrainer import Config, Task
 from pytest_mltrainer.core.errors import UserError
-from pytest_mltrainer.training.checkpoints import Checkpoint
+from pytest_mltrainer.training.checkpoints import Checkpoint, CheckpointFolder
+from pytest_mltrainer.training.reproducibility import digest_tensors
 from pytest_mltrainer.training.session import TrainingSession
 
 
@@ -44,24 +48,54 @@ def ended_in_epoch(task: type[Task], epoch: int) -> Task:
     return Interrupted()
 
 
+def ended_before_batch(task: type[Task], epoch: int, number: int) -> Task:
+    """The task, ended by the first look at the loss of a batch within an epoch."""
+
+    class Interrupted(task):  # type: ignore[misc, valid-type]
+        losses = 0
+
+        def train(self, session: TrainingSession) -> None:
+            self.last = epoch * len(session.loader) + number
+            super().train(session)
+
+        def loss(self, outputs: torch.Tensor, targets: torch.Tensor, config: Config) -> Any:
+            if torch.is_grad_enabled():
+                if self.losses == self.last:
+                    raise Ended
+                self.losses += 1
+            return super().loss(outputs, targets, config)
+
+    return Interrupted()
+
+
 def resume(task: Task, config: Config, output: Path) -> TrainingSession:
     session = TrainingSession.rehearse(config, task, output, steps=200)
-    session.resume(Checkpoint.load(output / "checkpoints" / "last.pt"))
+    checkpoint = CheckpointFolder.newest(output / "checkpoints")
+    assert checkpoint is not None
+    session.resume(checkpoint)
     session.run()
     return session
 
 
-def assert_same_training(folder: Path, task: type[Task], config: Config, epoch: int) -> None:
+def assert_same_training(
+    folder: Path, task: type[Task], config: Config, epoch: int, batch: int | None = None
+) -> None:
+    """Ended behind the epoch's last update, or before one of its batches."""
     uninterrupted = rehearse(task(), config, folder / "one")
+    ended = ended_in_epoch(task, epoch) if batch is None else ended_before_batch(task, epoch, batch)
     with pytest.raises(Ended):
-        rehearse(ended_in_epoch(task, epoch), config, folder / "two")
+        rehearse(ended, config, folder / "two")
+    if batch is not None and config.training.checkpoint_steps == config.training.accumulate == 1:
+        newest = CheckpointFolder.newest(folder / "two" / "checkpoints")
+        assert newest is not None
+        assert newest.position == batch
     resumed = resume(task(), config, folder / "two")
     assert whole_state(resumed) == whole_state(uninterrupted)
     one, two = recorded(folder / "one"), recorded(folder / "two")
     for column in ("step", "epoch", "loss", "gradient_norm", "learning_rate"):
         assert one.steps[column].tobytes() == two.steps[column].tobytes(), column
-    assert [replace(entry, duration_s=0) for entry in one.epochs] == [
-        replace(entry, duration_s=0) for entry in two.epochs
+    assert [replace(entry, duration_s=0, memory_mb=0) for entry in one.epochs] == [
+        replace(entry, duration_s=0, memory_mb=0) for entry in two.epochs
     ]
     checkpoints = [
         Checkpoint.load(folder / name / "checkpoints" / "best.pt") for name in ("one", "two")
@@ -81,6 +115,73 @@ def test_layers_and_data_that_draw_random_numbers(
 def test_data_that_loader_processes_draw(tmp_path: Path) -> None:
     config = small_config(epochs=3, loader_workers=2, optimizer="adam")
     assert_same_training(tmp_path, NoisyData, config, 1)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("batch", [1, 3, 5])
+def test_within_an_epoch(tmp_path: Path, batch: int, workers: int) -> None:
+    """Dropout, batch norm and data that draw random numbers."""
+    config = small_config(
+        epochs=3, optimizer="adam", checkpoint_steps=1, loader_workers=workers, shuffle=True
+    )
+    assert_same_training(tmp_path, NoisyData, config, 1, batch)
+
+
+@given(
+    batch=st.integers(1, 16),
+    every=st.integers(1, 7),
+    accumulate=st.integers(1, 3),
+    scheduler=st.sampled_from(["none", "plateau", "cosine", "onecycle"]),
+)
+@settings(max_examples=15, deadline=None, derandomize=True)
+def test_at_any_batch_with_any_schedule_and_accumulation(
+    tmp_path_factory: pytest.TempPathFactory,
+    batch: int,
+    every: int,
+    accumulate: int,
+    scheduler: str,
+) -> None:
+    config = small_config(
+        epochs=3,
+        batch_size=3,
+        optimizer="adamw",
+        checkpoint_steps=every,
+        accumulate=accumulate,
+        scheduler=scheduler,
+        clip_norm=1.0,
+    )
+    # The first epoch may have no checkpoint yet: there is nothing to go on from then.
+    assert_same_training(tmp_path_factory.mktemp("any"), NoisyData, config, 1, batch % 16)
+
+
+def test_what_a_task_registers_goes_on_as_well(tmp_path: Path) -> None:
+    class Averaged(NoisyData):
+        def train(self, session: TrainingSession) -> None:
+            self.average = AveragedModel(session.model)
+            session.register("average", self.average)
+            for epoch in session.epochs():
+                for inputs, targets in session.batches():
+                    session.loss(inputs, targets).backward()
+                    session.update()
+                    self.average.update_parameters(session.model)
+                session.finish_epoch(epoch)
+
+    config = small_config(epochs=3, checkpoint_steps=2)
+    whole = rehearse(Averaged(), config, tmp_path / "one")
+    with pytest.raises(Ended):
+        rehearse(ended_before_batch(Averaged, 1, 5), config, tmp_path / "two")
+    resumed = resume(Averaged(), config, tmp_path / "two")
+    one, two = (session.task.average.state_dict() for session in (whole, resumed))  # type: ignore[attr-defined]
+    assert digest_tensors(one) == digest_tensors(two)
+
+
+def test_loader_processes_do_not_change_what_they_draw_with_their_number(tmp_path: Path) -> None:
+    """Each batch has seeds of its own in a worker, so that any worker may make it."""
+    one, two = (
+        rehearse(NoisyData(), small_config(loader_workers=workers), tmp_path / f"{workers}")
+        for workers in (1, 2)
+    )
+    assert whole_state(one) == whole_state(two)
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])

@@ -1,0 +1,59 @@
+"""How detectors read the profile's comparisons of samples, and whether a finding did harm."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pytest_mltrainer.diagnostics.readings import lookup, number_in, text_in
+from pytest_mltrainer.diagnostics.scores import is_well
+
+from pytest_mltrainer.core.evidence import Evidence, NotJudged
+
+
+def judged_part(evidence: Evidence, *path: str) -> Mapping[str, Any]:
+    """A part of the profile that was judged. Raises NotJudged with the reason that it gives."""
+    found = lookup(evidence.profile, *path)
+    if not isinstance(found, Mapping):
+        raise NotJudged(f"the profile of the data has no {' '.join(path)}")
+    if found.get("judged") is not True:
+        raise NotJudged(text_in(found, "reason") or f"{' '.join(path)} was not judged")
+    return found
+
+
+def entries(tree: object, *path: str) -> list[Mapping[str, Any]]:
+    """The mappings in a list of the profile; empty where there is none."""
+    found = lookup(tree, *path)
+    if not isinstance(found, Sequence) or isinstance(found, str):
+        return []
+    return [entry for entry in found if isinstance(entry, Mapping)]
+
+
+def texts(tree: object, *path: str) -> list[str]:
+    """The entries of a list of the profile as texts; empty where there is none."""
+    found = lookup(tree, *path)
+    if not isinstance(found, Sequence) or isinstance(found, str):
+        return []
+    return [str(entry) for entry in found]
+
+
+def trained(evidence: Evidence) -> bool:
+    """Whether there was a training to judge the finding by."""
+    return bool(evidence.epochs) or bool(evidence.fault)
+
+
+def did_no_harm(evidence: Evidence) -> bool:
+    """Whether a training came out well all the same; False before one and where it cannot tell."""
+    try:
+        return bool(evidence.epochs) and is_well(evidence)
+    except NotJudged:
+        return False
+
+
+def shared_share(evidence: Evidence, pair: str) -> float:
+    """The share of a pair's samples that are equal or nearly so, beyond what chance explains."""
+    overlap = lookup(evidence.profile, "overlap", pair)
+    near = lookup(evidence.profile, "relations", "duplicates", "pairs", pair)
+    by_chance = number_in(overlap, "chance") or 0.0
+    equal = number_in(overlap, "estimated") or number_in(overlap, "share") or 0.0
+    alike = number_in(near, "estimated") or 0.0
+    expected = number_in(evidence.profile, "relations", "duplicates", "chance") or 0.0
+    return max(equal - by_chance, alike - max(by_chance, expected), 0.0)

@@ -1,0 +1,73 @@
+"""Recommendations that several diagnostics share."""
+
+from pytest_mltrainer.diagnostics.readings import adaptive, can_patch, finite, setting
+from pytest_mltrainer.diagnostics.scores import near_linear
+
+from pytest_mltrainer.core.evidence import Evidence, Level, Recommendation
+
+RATE = "training.learning_rate"
+USUAL_RATES = (1e-3, 1e-2)
+"""What Adam and its kin, and SGD are usually started with."""
+
+
+def lower_rate(evidence: Evidence, *, impact: Level = "high") -> Recommendation:
+    """A tenth of the learning rate; with Adam and its kin at most 1e-3."""
+    rate = finite(setting(evidence, RATE))
+    patch = {}
+    if rate is not None and rate > 0 and can_patch(evidence, RATE):
+        new = min(rate / 10, 1e-3 if adaptive(evidence) else 1e-1)
+        patch = {RATE: float(f"{new:.6g}")}
+    return Recommendation(
+        instruction="divide the learning rate by 10, and again if that is not enough",
+        patch=patch,
+        impact=impact,
+        predicted=near_linear(evidence),
+    )
+
+
+def raise_rate(evidence: Evidence) -> Recommendation:
+    """Ten times the learning rate; at least back to what is usual."""
+    rate = finite(setting(evidence, RATE))
+    patch = {}
+    if rate is not None and rate > 0 and can_patch(evidence, RATE):
+        new = max(rate * 10, USUAL_RATES[0 if adaptive(evidence) else 1])
+        patch = {RATE: float(f"{new:.6g}")}
+    return Recommendation(
+        instruction="raise the learning rate tenfold, and again if the loss still does not fall",
+        patch=patch,
+        impact="high",
+        predicted=near_linear(evidence),
+    )
+
+
+def clipping(evidence: Evidence, *, impact: Level = "medium") -> list[Recommendation]:
+    """Clip the gradient norm to 1.0; none where it is clipped there already."""
+    clip = finite(setting(evidence, "training.clip_norm"))
+    if clip is not None and 0 < clip <= 1:
+        return []
+    known = can_patch(evidence, "training.clip_norm")
+    return [
+        Recommendation(
+            instruction="clip the gradient norm to 1.0",
+            patch={"training.clip_norm": 1.0} if known else {},
+            impact=impact,
+            predicted=near_linear(evidence),
+        )
+    ]
+
+
+def warm_up(evidence: Evidence) -> list[Recommendation]:
+    """Warm up over a tenth of the run; none where it warms up already."""
+    if finite(setting(evidence, "training.warmup_steps")) or not evidence.epochs:
+        return []
+    steps = evidence.steps.size if evidence.steps is not None else 0
+    tenth = max(1, steps // 10)
+    known = steps > 0 and can_patch(evidence, "training.warmup_steps")
+    return [
+        Recommendation(
+            instruction="let the learning rate grow over the first tenth of the steps",
+            patch={"training.warmup_steps": tenth} if known else {},
+            impact="medium",
+            predicted=near_linear(evidence),
+        )
+    ]

@@ -1,0 +1,1 @@
+"""Is the diagnosis of the baseline evidenced, and what follows from it concrete?"""

@@ -1,0 +1,237 @@
+"""Digests of every step, so that two runs can be compared and the first difference be named.
+
+`digests.rec` is append-only; numpy reads it in one line: `np.fromfile(path, DIGEST)`. A torn last
+record is dropped. Of each step the cheap parts (generators, samples of the batch, bits of the
+loss, some 20 us together); gradients and parameters, which cost 1 to 3 % of a step, of every
+`training.digest_every`-th step, of the last one of an epoch, and where a checkpoint is saved.
+"""
+
+import _random
+import ctypes
+import random
+from collections.abc import Iterable
+from functools import cache, lru_cache
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import torch
+import xxhash
+from numpy.random import mtrand
+
+from pytest_mltrainer.core import files
+from pytest_mltrainer.training.observer import Scalar
+from pytest_mltrainer.training.telemetry import BLOCK_STEPS
+
+if TYPE_CHECKING:
+    from pytest_mltrainer.training.session import TrainingSession
+
+DIGEST = np.dtype(
+    [
+        ("step", "<u4"),
+        ("epoch", "<u4"),
+        ("rng", "<u8"),
+        ("batch", "<u8"),
+        ("samples", "<u4"),
+        ("loss", "<u8"),
+        ("gradients", "<u8"),
+        ("parameters", "<u8"),
+    ]
+)
+"""`loss` holds the bits of a float64; 0 in a digest means that it was not taken."""
+DIGESTS_FILE = "telemetry/digests.rec"
+_MERSENNE_BYTES = 625 * 4
+_WORD = 2**64 - 1
+_SIZE = _random.Random.__basicsize__ - object.__basicsize__
+
+
+class StepDigests:
+    """Watches the updates of a session and appends their digests to `digests.rec`.
+
+    Of several processes that train together the first one writes, about its own share.
+    """
+
+    def __init__(self, session: "TrainingSession", *, every: int) -> None:
+        """Each `every`-th step is digested in full, the first one with it."""
+        self.every = every
+        self._session = session
+        self._path = session.output / DIGESTS_FILE
+        self._rows: list[tuple[int, ...]] = []
+        self._losses: list[Scalar] = []
+        self._gradients = 0
+
+    def __enter__(self) -> Self:
+        """Record while the block runs."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Write what is left."""
+        self.flush()
+
+    def before_update(self, step: int, optimizer: torch.optim.Optimizer) -> None:
+        """Digest the gradients where the step is to be digested in full."""
+        if self._is_full(step):
+            named = self._session.model.parameters()
+            self._gradients = digest_in_order(part.grad for part in named if part.grad is not None)
+
+    def after_update(self, step: int, optimizer: torch.optim.Optimizer) -> None:
+        """Record the step."""
+        session = self._session
+        batch, samples = self._batch()
+        parameters = self._parameters() if self._gradients else 0
+        self._rows.append(
+            (
+                step,
+                session.observer.epoch,
+                rng_digest(),
+                batch,
+                samples,
+                0,
+                self._gradients,
+                parameters,
+            )
+        )
+        self._losses.append(session.observer.last_loss)
+        self._gradients = 0
+        if len(self._rows) >= BLOCK_STEPS:
+            self.flush()
+
+    def checkpointed(self) -> None:
+        """Digest the parameters that a checkpoint is about to hold, and write what is there."""
+        if self._rows and not self._rows[-1][-1]:
+            self._rows[-1] = (*self._rows[-1][:-1], self._parameters())
+        self.flush()
+
+    def flush(self) -> None:
+        """Fetch the losses from the device and append the block."""
+        if not self._rows:
+            return
+        rows = np.array(self._rows, DIGEST)
+        rows["loss"] = _bits_of(self._losses)
+        self._rows.clear()
+        self._losses.clear()
+        if not self._session.ranks.is_first:
+            return
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with self._path.open("ab") as stream:
+                stream.write(rows.tobytes())
+        except OSError as error:
+            raise files.storage_error("append to", self._path, error) from error
+
+    def truncate(self, steps: int) -> None:
+        """Forget the steps from number `steps` on; a training that is resumed does them again."""
+        if not self._session.ranks.is_first:
+            return
+        found = read_digests(self._path)
+        files.write_bytes(self._path, found[found["step"] < steps].tobytes())
+
+    def _is_full(self, step: int) -> bool:
+        drawn = self._session.drawn
+        is_last = bool(drawn) and drawn[-1] + 1 == len(self._session.loader)
+        return is_last or step % self.every == 0
+
+    def _parameters(self) -> int:
+        model = self._session.model
+        return digest_in_order([*model.parameters(), *model.buffers()])
+
+    def _batch(self) -> tuple[int, int]:
+        """Digest of the ids of the samples drawn for this update, and their number; 0 for none."""
+        epoch, drawn = self._session.observer.epoch, self._session.drawn
+        if not drawn:
+            return 0, 0
+        batches = self._session.loader.order.batches(epoch)
+        ids = tuple(chain.from_iterable(batches[number] for number in drawn))
+        drawn.clear()
+        return _never_zero(hash(ids)), len(ids)
+
+
+def read_digests(path: Path) -> "np.ndarray[Any, Any]":
+    """The records of a file; none when it is missing."""
+    try:
+        return np.fromfile(path, DIGEST, count=path.stat().st_size // DIGEST.itemsize)
+    except FileNotFoundError:
+        return np.empty(0, DIGEST)
+    except OSError as error:
+        raise files.storage_error("read", path, error) from error
+
+
+def rng_digest() -> int:
+    """64 bits over the states of all generators as they are now, some 5 us.
+
+    The generators of Python and NumPy are told by position and by first and last word of their
+    state, read where they lie: each draw moves the position, each seed changes the words, and
+    `getstate` costs 15 us, `get_state` 50. The second of a pair of normal numbers that these two
+    may hold back is left out: drawing it shows with the next pair.
+    """
+    states: list[Any] = [torch.default_generator.get_state().numpy()]
+    if torch.cuda.is_initialized():
+        states += [state.numpy() for state in torch.cuda.get_rng_state_all()]
+    digests = [xxhash.xxh3_64_intdigest(state) for state in states]
+    # Hashes of tuples of numbers are the same in every process.
+    return _never_zero(hash((*digests, *_python_marks(), *_numpy_marks())))
+
+
+def digest_in_order(tensors: Iterable[torch.Tensor]) -> int:
+    """64 bits over the bytes of each tensor (xxh3_64), combined in their order; never 0."""
+    each = [xxhash.xxh3_64_intdigest(_bytes_of(tensor)) for tensor in tensors]
+    return _never_zero(xxhash.xxh3_64_intdigest(np.array(each, "<u8").tobytes()))
+
+
+def _bytes_of(tensor: torch.Tensor) -> Any:
+    plain = tensor.detach()
+    if plain.layout is not torch.strided:
+        plain = plain.to_dense()
+    # NumPy has no bfloat16: bytes instead of numbers.
+    return plain.cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+
+
+def _numpy_marks() -> tuple[int, ...]:
+    words = _numpy_words(mtrand.get_bit_generator())
+    if words is None:
+        return (xxhash.xxh3_64_intdigest(repr(np.random.get_state(legacy=False)).encode()),)
+    return words[0], words[623], words[624]
+
+
+@lru_cache(maxsize=1)
+def _numpy_words(generator: Any) -> Any:
+    """NumPy's 624 words and position where they lie; None for a generator of another kind.
+
+    Asking for the address takes 50 us; the cache keeps the generator alive, so it stays right.
+    """
+    if isinstance(generator, np.random.MT19937):
+        return (ctypes.c_uint32 * 625).from_address(generator.ctypes.state_address)
+    return None
+
+
+def _python_marks() -> tuple[int, ...]:
+    words = _python_words()
+    if words is None:
+        return (hash(random.getstate()[1]),)
+    return words[0], words[1], words[624]
+
+
+@cache
+def _python_words() -> Any:
+    """The 625 words of `random`, as they lie behind the head of its object; None if they do not.
+
+    CPython promises no such layout, so it is compared once with what `getstate` says.
+    """
+    generator = getattr(random.random, "__self__", None)
+    if type(generator) is not random.Random or _SIZE < _MERSENNE_BYTES:
+        return None
+    words = (ctypes.c_uint32 * 625).from_address(id(generator) + object.__basicsize__)
+    index, *state = words
+    return words if (*state, index) == generator.getstate()[1] else None
+
+
+def _bits_of(losses: list[Scalar]) -> "np.ndarray[Any, Any]":
+    if all(isinstance(loss, float) for loss in losses):
+        return np.array(losses, "<f8").view("<u8")
+    stacked = torch.stack([torch.as_tensor(loss).double() for loss in losses])
+    return stacked.cpu().numpy().astype("<f8").view("<u8")
+
+
+def _never_zero(digest: int) -> int:
+    return (digest & _WORD) or 1

@@ -1,0 +1,1 @@
+"""Programs that whoever writes a diagnostic may read and try."""
