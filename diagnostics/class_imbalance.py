@@ -59,7 +59,7 @@ def detect(evidence: Evidence) -> Diagnosis | None:
     share = shares.of(rarest)
     if wilson(share, int(shares.total))[1] >= shares.rare:
         return None
-    if setting(evidence, "training.class_weights"):
+    if setting(evidence, "training.class_weights") == "balanced":
         return None
     recall = number_in(evidence.profile, "relations", "labels", "recall", rarest, "recall")
     if recall is not None and recall >= LIKELY_RECALL:

@@ -16,6 +16,7 @@ from pytest_mltrainer.diagnostics.layer_readings import (
     worst,
 )
 from pytest_mltrainer.diagnostics.readings import (
+    broken,
     finite,
     number_in,
     picture,
@@ -57,10 +58,12 @@ def detect(evidence: Evidence) -> Diagnosis | None:
     Outputs that spread over 10 times as wide with depth agree. Silent on a model that does well;
     on one that learns but falls short only the first sign counts. Where the first gradients were
     calm, steps made them large: then the confidence is halved, and `unstable_training` comes first.
+    Where they are huge before any step, and grow with depth or time, they come before the overflow
+    that they lead to (`nan_loss`).
     """
     norms = step_values(evidence, "gradient_norm")
     known = [norm for norm in norms if finite(norm) is not None]
-    if len(known) < EARLY // 2:
+    if len(known) < EARLY // 2 and not (known and broken(evidence)):
         raise NotJudged("under 10 finite gradient norms were recorded")
     learns = is_learning(evidence)
     if learns and is_well(evidence):
@@ -71,12 +74,13 @@ def detect(evidence: Evidence) -> Diagnosis | None:
     if not symptoms:
         return None
     symptoms += _agreeing(evidence)
+    from_start = known[0] / scale > LARGE and len(symptoms) > 1
     # Gradients that were calm at first were blown up by steps, not by the initial weights.
     high_rate = first > 0 or _rate_is_high(evidence)
     was_calm = max(known[:CALM_STEPS]) / scale < CALM and not _through_time(evidence)
     return Diagnosis(
         id="exploding_gradients",
-        cause=Cause.LEARNING_RATE if was_calm and high_rate else Cause.GRADIENTS,
+        cause=_cause(from_start=from_start, by_steps=was_calm and high_rate),
         summary=_summary(symptoms[0], high_rate),
         confidence=confidence(symptoms) * (0.5 if was_calm and high_rate else 1.0),
         symptoms=tuple(symptoms),
@@ -93,6 +97,12 @@ def detect(evidence: Evidence) -> Diagnosis | None:
             log=True,
         ),
     )
+
+
+def _cause(*, from_start: bool, by_steps: bool) -> Cause:
+    if from_start:
+        return Cause.INIT_OR_SCALE
+    return Cause.LEARNING_RATE if by_steps else Cause.GRADIENTS
 
 
 def _target_scale(evidence: Evidence) -> float:

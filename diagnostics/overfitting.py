@@ -39,6 +39,7 @@ GAP_POINTS, GAP_VARIANCE = 0.15, 0.3
 LEARNED_POINTS, LEARNED_VARIANCE = 0.95, 0.9
 RISE = 1.2
 FALLEN = 0.05
+FAR = 2.0
 EVALUATIONS = 3
 DROPOUT = 0.3
 
@@ -58,8 +59,8 @@ def detect(evidence: Evidence) -> Diagnosis | None:
     Wide: over 15 points (0.3 for R2 and errors) and over two standard errors of the validation
     score. Turned: at least 1.2 times its minimum in the last 3 evaluations while the training loss
     fell on. By heart: training over 0.95 (0.9) with validation below the target, or without a
-    target below the linear model, or fallen by 0.05 since its best. Silent when the splits share
-    rows or differ in their classes, and on non-finite losses.
+    target below the linear model, fallen by 0.05 since its best, or (R2) over 0.6 behind.
+    Silent when the splits share rows or differ in their classes, and on non-finite losses.
     """
     scores = read_scores(evidence)
     if broken(evidence):
@@ -134,7 +135,10 @@ def _by_heart(evidence: Evidence, scores: Scores, points: bool) -> bool:
     error = standard_error(evidence, scores.validation) if points else 0.0
     has_fallen = scores.best_validation - scores.validation > max(FALLEN, 2 * error)
     falls_short = wanted is not None and scores.best_validation < wanted
-    return scores.train >= learned and (falls_short or has_fallen)
+    # Of values: what noise was learned by heart; classes may be easy in training alone.
+    far_ahead = not points and scores.gap > FAR * GAP_VARIANCE
+    is_enough = target(evidence) is not None and not falls_short
+    return scores.train >= learned and (falls_short or has_fallen or (far_ahead and not is_enough))
 
 
 def _summary(evidence: Evidence, scores: Scores, turned: _Losses | None) -> str:

@@ -55,7 +55,8 @@ def detect(evidence: Evidence) -> Diagnosis | None:
         cause=Cause.GRADIENTS if from_start else Cause.LEARNING_RATE,
         summary=f"{share:.0%} of the inputs of {place} lie where it is flat, so "
         f"the layers before it hardly learn: {_reason(from_start)}.",
-        confidence=confidence(symptoms),
+        # Driven there by steps, it is a consequence of what `unstable_training` sees.
+        confidence=confidence(symptoms) if from_start else 0.5,
         symptoms=tuple(symptoms),
         where=place,
         details=(f"saturated share by layer: {_listed(shares)}",),

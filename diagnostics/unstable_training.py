@@ -47,7 +47,8 @@ LEAST_RISE = 0.1
 NOISE = 0.3
 LOST = 0.1
 CERTAIN = 3.0
-HIGH_UPDATE = 0.1
+# Adam at usual rates moves weights by 0.001 to 0.02, and settles lower.
+HIGH_UPDATE = 0.05
 ROSE = 2.0
 FEWEST_EPOCHS = 4
 LEAST_GAIN = 0.1
@@ -87,7 +88,7 @@ def detect(evidence: Evidence) -> Diagnosis | None:
     fell behind the best before them by a quarter of what was gained since the start, or of one by a
     half for good, and not only on the way to a settled end. Swings: the loss strays by 0.3 of its
     size around its trend while the metric is 0.1 below its best. Losses beyond 3 standard errors of
-    single batches. Huge: the model learns but falls short, and updates move weights by over 0.1 of
+    single batches. Huge: the model learns but falls short, and updates move weights by over 0.05 of
     their size, or the loss doubled at once. Never on the raw loss of a batch.
     """
     course = _course(evidence)

@@ -12,7 +12,6 @@ from filelock import FileLock, Timeout
 from pytest_mltrainer.core.errors import StorageError, UserError
 from pytest_mltrainer.core.files import read_json, storage_error, write_json
 
-
 HOLDER = "lock.json"
 """In the run folder while a pipeline works there: who it is."""
 

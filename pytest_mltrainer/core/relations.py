@@ -25,9 +25,11 @@ FOLLOWS: Mapping[str, Mapping[str, str]] = {
         ("convergence_stall", "underfitting", "vanishing_gradients"),
         "what does not depend on the input cannot be learned"),
     "batch_mixing": dict.fromkeys(
-        ("overfitting", "train_eval_mismatch", "label_noise"), "outputs depend on who else is in the batch"),
+        ("overfitting", "train_eval_mismatch", "label_noise"),
+        "outputs depend on who else is in the batch"),
     "train_eval_mismatch": dict.fromkeys(
-        ("overfitting", "underfitting", "label_noise"), "the model is another one in evaluation mode"),
+        ("overfitting", "underfitting", "label_noise"),
+        "the model is another one in evaluation mode"),
     "data_leakage": {"overfitting": "shared rows make the comparison of splits void"},
     "train_val_skew": dict.fromkeys(
         ("overfitting", "train_eval_mismatch", "class_imbalance", "label_noise"),
@@ -39,19 +41,19 @@ FOLLOWS: Mapping[str, Mapping[str, str]] = {
         ("exploding_gradients", "unstable_training", "convergence_stall", "underfitting"),
         "the way to the overflow"),
     "exploding_gradients": dict.fromkeys(
-        ("unstable_training", "dead_relu", "saturation", "convergence_stall", "underfitting"),
-        "too large steps kill units and flatten the rest"),
+        ("nan_loss", "unstable_training", "dead_relu", "saturation", "convergence_stall",
+         "underfitting"), "too large steps overflow, kill units and flatten the rest"),
     "dead_relu": dict.fromkeys(
         ("convergence_stall", "underfitting"),
         "dead units let no gradient through"),
     "saturation": dict.fromkeys(
-        ("vanishing_gradients", "convergence_stall", "underfitting"),
+        ("vanishing_gradients", "unstable_training", "convergence_stall", "underfitting"),
         "flat activations let no gradient through"),
     "vanishing_gradients": dict.fromkeys(
         ("lr_too_low", "overfitting", "convergence_stall", "underfitting"),
         "layers without gradient learn nothing"),
     "unstable_training": dict.fromkeys(
-        ("exploding_gradients", "convergence_stall", "underfitting"),
+        ("exploding_gradients", "saturation", "convergence_stall", "underfitting"),
         "a learning rate that is too high shows in it"),
     "lr_too_low": dict.fromkeys(
         ("convergence_stall", "underfitting"), "weights that hardly move learn hardly anything"),

@@ -18,7 +18,7 @@ from pytest_mltrainer.training.probes.trained import mode_scores
 from pytest_mltrainer.training.reproducibility import RngState
 from pytest_mltrainer.training.session import TrainingSession
 
-PARTS = {"loss", "updates", "gradients", "inputs", "mixing", "modes", "initial"}
+PARTS = {"loss", "updates", "gradients", "inputs", "mixing", "modes", "initial", "recurrence"}
 
 
 def watched(task: Task, output: Path, *, steps: int = 5, **training: Any) -> TrainingSession:
