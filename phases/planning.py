@@ -13,7 +13,7 @@ from pytest_mltrainer.core.errors import UserError
 from pytest_mltrainer.core.evidence import Evidence
 from pytest_mltrainer.core.work import Work, WorkRequest
 from pytest_mltrainer.launchers.local import LocalLauncher
-from pytest_mltrainer.training.environment import capture_environment
+from pytest_mltrainer.training.environment import LOCK_FILE, capture_environment, lock_of
 from pytest_mltrainer.training.objective import describe_objective, maximizes, objective_metric
 from pytest_mltrainer.training.profile import profile_data
 from pytest_mltrainer.training.rehearsal import told
@@ -157,7 +157,9 @@ def _record(planning: PhaseWork) -> Iterable[str]:
     profile = files.read_json(planning.output / "data_profile.json")
     first = files.read_json(planning.output / "rehearsal/first.json")
     planning.write_json("config_resolved.json", config.to_json())
-    planning.write_json("environment.json", capture_environment(choose_device(config.device)))
+    environment = capture_environment(choose_device(config.device))
+    planning.write_json("environment.json", environment)
+    files.write_text(planning.output / LOCK_FILE, lock_of(environment))
     planning.write_json("objective.json", describe_objective(config, task, profile))
     written = _source(planning)
     planning.diagnose(
@@ -176,6 +178,7 @@ def _record(planning: PhaseWork) -> Iterable[str]:
     return [
         "config_resolved.json",
         "environment.json",
+        LOCK_FILE,
         "objective.json",
         "diagnoses.json",
         *written,

@@ -9,7 +9,7 @@ from pytest_mltrainer.core.judge import Judge
 from pytest_mltrainer.core.ledger import PLANNED, events
 from pytest_mltrainer.core.steps import STEPS
 from pytest_mltrainer.export.format import exporter_named, exporters
-from pytest_mltrainer.training.environment import redact
+from pytest_mltrainer.training.environment import LOCK_FILE, lock_of, redact
 from pytest_mltrainer.training.objective import describe_objective
 from pytest_mltrainer.training.run import TrainingRun
 from pytest_mltrainer.training.source import GitError, rebuilt_tree, sources_at
@@ -21,12 +21,17 @@ def test_environment_captured(training_run: TrainingRun, judge: Judge) -> None:
     """Hardware, variables and packages are recorded, and what computes is still what is installed.
 
     Every distribution that the rehearsal imported must be recorded; its version is read again here
-    and must be equal. Other packages may change: they are noted, and no reason to train again.
+    and must be equal. Other packages may change: they are noted, and no reason to train again. The
+    lock, from which the environment can be made again, pins what was recorded.
     Values of variables whose names say that they are secret must be redacted.
     """
     recorded = training_run.json("environment.json")
-    wanted = {"python", "system", "cpu_count", "threads", "device", "packages", "variables"}
-    judge.equal(sorted(wanted.difference(recorded)), [], what="missing parts of the environment")
+    wanted = {"python", "system", "cpu", "cpu_count", "threads", "device", "packages", "origins"}
+    missing = sorted({*wanted, "variables"}.difference(recorded))
+    judge.equal(missing, [], what="missing parts of the environment")
+    locked = set(training_run.text(LOCK_FILE).splitlines())
+    pinned = set(lock_of(recorded).splitlines())
+    judge.equal(sorted(locked ^ pinned)[:5], [], what=f"lines of {LOCK_FILE} that are not recorded")
     secret = [name for name, value in recorded["variables"].items() if redact(name, value) != value]
     judge.equal(secret, [], what="variables whose values should have been redacted")
     installed = {

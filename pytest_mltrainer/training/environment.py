@@ -1,15 +1,19 @@
 """The environment that trained, captured so that it can be made again; secrets redacted."""
 
+import json
 import os
 import platform
 import re
 import resource
 import sys
-from importlib.metadata import distributions
+from collections.abc import Mapping
+from importlib.metadata import Distribution, distributions
+from pathlib import Path
 from typing import Any
 
 import torch
 
+LOCK_FILE = "requirements.lock.txt"
 RECORDED_VARIABLES = re.compile(r"^(PYTHON|CUDA|CUBLAS|NCCL|OMP|MKL|OPENBLAS|TORCH|PYTORCH)")
 _SECRET_NAME = re.compile(
     r"(TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|AUTH|PRIVATE|_(KEY|PASS|PWD)(_|$))", re.I
@@ -25,6 +29,7 @@ def capture_environment(device: torch.device) -> dict[str, Any]:
         "implementation": platform.python_implementation(),
         "system": platform.platform(),
         "machine": platform.machine(),
+        "cpu": _cpu_model(),
         "cpu_count": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
@@ -40,12 +45,56 @@ def capture_environment(device: torch.device) -> dict[str, Any]:
             for entry in distributions()
             if entry.metadata["Name"]
         },
+        "origins": {
+            str(entry.metadata["Name"]): origin
+            for entry in distributions()
+            if entry.metadata["Name"] and (origin := _origin(entry))
+        },
         "variables": {
             name: redact(name, value)
             for name, value in sorted(os.environ.items())
             if RECORDED_VARIABLES.match(name)
         },
     }
+
+
+def lock_of(environment: Mapping[str, Any]) -> str:
+    """The captured packages as a requirements file that `pip install -r` makes them from again.
+
+    What came from a repository is pinned to its commit. What was installed from a folder or a
+    file cannot be had elsewhere: it stands there as a comment, for a person.
+    """
+    lines = [f"# Python {environment['python']} on {environment['system']}"]
+    for name, version in sorted(
+        environment["packages"].items(), key=lambda entry: entry[0].lower()
+    ):
+        origin = environment["origins"].get(name, "")
+        if origin.startswith("file:"):
+            lines.append(f"# {name}=={version} was installed from {origin}")
+        else:
+            lines.append(f"{name} @ {origin}" if origin else f"{name}=={version}")
+    return "\n".join(lines) + "\n"
+
+
+def _origin(entry: Distribution) -> str:
+    """Where a distribution came from if it was no index: PEP 610's record, as pip takes it."""
+    try:
+        direct = json.loads(entry.read_text("direct_url.json") or "{}")
+        url = URL_CREDENTIALS.sub("***@", direct.get("url", ""))
+        vcs = direct.get("vcs_info")
+        return f"{vcs['vcs']}+{url}@{vcs['commit_id']}" if vcs else url
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return ""
+
+
+def _cpu_model() -> str:
+    """The processor's name: Linux tells it in /proc/cpuinfo, others where `platform` looks."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
 
 
 def redact(name: str, value: str) -> str:

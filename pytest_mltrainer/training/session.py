@@ -101,6 +101,9 @@ class TrainingSession:
             pin_memory=self.device.type == "cuda",
             ranks=ranks,
         )
+        # The optimizer does not clear their gradients: they would grow, and no checkpoint has them.
+        held = {id(part) for group in self.optimizer.param_groups for part in group["params"]}
+        self._unheld = [part for part in self.model.parameters() if id(part) not in held]
         updates = -(-len(self.loader) // config.training.accumulate)
         self.updates_per_epoch = updates
         self.scheduler = make_scheduler(
@@ -265,6 +268,8 @@ class TrainingSession:
             self._observer.clipped(norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
+        for part in self._unheld:
+            part.grad = None
         if self.scheduler is not None and not isinstance(self.scheduler, ReduceLROnPlateau):
             self.scheduler.step()
 

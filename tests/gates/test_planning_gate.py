@@ -24,6 +24,7 @@ from support import judge_check, phase_folder
 
 from pytest_mltrainer.core.catalogue import catalogue
 from pytest_mltrainer.core.project import Project
+from pytest_mltrainer.training.environment import LOCK_FILE, lock_of
 from pytest_mltrainer.training.source import capture_source
 
 LAYERS = "return nn.Sequential(nn.Linear(30, width), nn.ReLU(), nn.Linear(width, 2))"
@@ -165,6 +166,7 @@ def nothing_to_learn_with(project: Path) -> None:
 def torch_was_another(project: Path) -> None:
     with artifact_edited(project, "planning/environment.json") as environment:
         environment["packages"]["torch"] = "1.0.0"
+    (phase_folder(project, "planning") / LOCK_FILE).write_text(lock_of(environment))
 
 
 def secret_in_the_environment(project: Path) -> None:
@@ -175,6 +177,11 @@ def secret_in_the_environment(project: Path) -> None:
 def environment_without_threads(project: Path) -> None:
     with artifact_edited(project, "planning/environment.json") as environment:
         del environment["threads"]
+
+
+def lock_of_other_packages(project: Path) -> None:
+    path = phase_folder(project, "planning") / LOCK_FILE
+    path.write_text(path.read_text().replace("numpy==", "numpy==0."))
 
 
 def config_edited(project: Path) -> None:
@@ -402,6 +409,11 @@ FAULTS = [
         check="planning/environment_captured",
         plant=secret_in_the_environment,
         says=r"should have been redacted: \['PYTHON_API_TOKEN'\]",
+    ),
+    Fault(
+        check="planning/environment_captured",
+        plant=lock_of_other_packages,
+        says=r"lines of requirements\.lock\.txt that are not recorded: \['numpy==",
     ),
     Fault(
         check="planning/environment_captured",

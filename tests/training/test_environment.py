@@ -8,9 +8,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from packaging.requirements import Requirement
 
 from pytest_mltrainer.core.project import Project
-from pytest_mltrainer.training.environment import capture_environment, redact
+from pytest_mltrainer.training.environment import capture_environment, lock_of, redact
 from pytest_mltrainer.training.source import capture_source, rebuilt_tree
 
 SECRET = "s3cr3t-v4lue"
@@ -80,6 +81,27 @@ def test_environment_names_what_is_needed_to_make_it_again() -> None:
     assert captured["torch"] == torch.__version__
     assert captured["device"] == "cpu"
     assert captured["threads"] == torch.get_num_threads()
+
+
+def test_the_lock_pins_what_an_index_has_and_names_what_it_has_not() -> None:
+    environment = {
+        "python": "3.11.9",
+        "system": "Linux",
+        "packages": {"numpy": "2.1.0", "Mine": "0.1", "forked": "1.0"},
+        "origins": {"Mine": "file:///home/me/mine", "forked": "git+https://host.example/f@abc"},
+    }
+    assert lock_of(environment).splitlines() == [
+        "# Python 3.11.9 on Linux",
+        "forked @ git+https://host.example/f@abc",
+        "# Mine==0.1 was installed from file:///home/me/mine",
+        "numpy==2.1.0",
+    ]
+
+
+def test_the_lock_of_this_environment_is_a_requirements_file() -> None:
+    lock = lock_of(capture_environment(torch.device("cpu")))
+    requirements = [Requirement(line) for line in lock.splitlines() if not line.startswith("#")]
+    assert f"torch=={torch.__version__}" in map(str, requirements)
 
 
 def test_without_git_it_says_so(project: Project) -> None:
