@@ -24,6 +24,7 @@ from pytest_mltrainer.diagnostics.readings import (
 from pytest_mltrainer.diagnostics.scores import (
     LEAST_LEAD,
     NEAR_TRIVIAL,
+    Scores,
     attainable,
     near_linear,
     read_scores,
@@ -76,14 +77,7 @@ def detect(evidence: Evidence) -> Diagnosis | None:
     still. Silent where regularisation holds the model down, which `underfitting` tells. Not judged
     under 6 epochs and 24 steps, nor on non-finite losses.
     """
-    curve, scores = loss_curve(evidence), read_scores(evidence)
-    trivial = reference(evidence, "trivial")
-    if broken(evidence):
-        raise NotJudged("the loss is not finite, which nan_loss explains")
-    if not curve:
-        raise NotJudged("under 6 epochs and under 24 steps: too short to smooth the loss")
-    if scores is None or trivial is None:
-        raise NotJudged("no scores of the run, or of a trivial model, to compare")
+    curve, scores, trivial = _judged(evidence)
     goal = attainable(evidence)
     goal = target(evidence) if goal is None else goal
     story = _story(evidence, curve)
@@ -126,6 +120,19 @@ def detect(evidence: Evidence) -> Diagnosis | None:
             mark=float(len(curve) - len(last_third(curve)) + 1),
         ),
     )
+
+
+def _judged(evidence: Evidence) -> tuple[list[float], Scores, float]:
+    """The smoothed loss, the scores of the run, and the trivial one. Raises NotJudged."""
+    curve, scores = loss_curve(evidence), read_scores(evidence)
+    trivial = reference(evidence, "trivial")
+    if broken(evidence):
+        raise NotJudged("the loss is not finite, which nan_loss explains")
+    if not curve:
+        raise NotJudged("under 6 epochs and under 24 steps: too short to smooth the loss")
+    if scores is None or trivial is None:
+        raise NotJudged("no scores of the run, or of a trivial model, to compare")
+    return curve, scores, trivial
 
 
 def _fallen(evidence: Evidence, curve: list[float]) -> float:

@@ -20,7 +20,7 @@ from torch.optim.optimizer import (
 from pytest_mltrainer.core.config import Config
 from pytest_mltrainer.core.project import Project
 from pytest_mltrainer.training.batches import TrainingLoader
-from pytest_mltrainer.training.observer import NonFiniteTraining, StepsDone
+from pytest_mltrainer.training.observer import AfterUpdate, NonFiniteTraining, StepsDone
 from pytest_mltrainer.training.session import TrainingSession
 from pytest_mltrainer.training.task import load_task
 from pytest_mltrainer.training.telemetry import STEPS_FILE, read_steps
@@ -114,7 +114,7 @@ def time_steps(
             session.loader = RepeatedBatch(session.loader)
         session.observer.limit_steps = steps
         session.observer.on_non_finite = _end
-        session.observer.on_step = timer.finish_step
+        session.observer.watchers.append(AfterUpdate(lambda *_: timer.finish_step()))
         # On an accelerator values are looked at in blocks, the last of them on the way out.
         with suppress(StepsDone):
             session.run()
@@ -194,7 +194,7 @@ class StepTimer:
             ),
         ]
 
-    def finish_step(self, step: int) -> None:
+    def finish_step(self) -> None:
         """The observer recorded an update: what was spent since the last one is its."""
         self.rows.append(dict(self._spent))
         self._spent = dict.fromkeys(PARTS[1:], 0.0)

@@ -21,7 +21,7 @@ import xxhash
 from numpy.random import mtrand
 
 from pytest_mltrainer.core import files
-from pytest_mltrainer.training.observer import Scalar
+from pytest_mltrainer.training.observer import Scalar, named_gradients
 from pytest_mltrainer.training.telemetry import BLOCK_STEPS
 
 if TYPE_CHECKING:
@@ -72,8 +72,8 @@ class StepDigests:
     def before_update(self, step: int, optimizer: torch.optim.Optimizer) -> None:
         """Digest the gradients where the step is to be digested in full."""
         if self._is_full(step):
-            named = self._session.model.parameters()
-            self._gradients = digest_in_order(part.grad for part in named if part.grad is not None)
+            gradients = named_gradients(self._session.model, optimizer)
+            self._gradients = digest_in_order(gradients.values())
 
     def after_update(self, step: int, optimizer: torch.optim.Optimizer) -> None:
         """Record the step."""

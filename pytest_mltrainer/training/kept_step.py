@@ -10,6 +10,7 @@ from torch import nn
 
 from pytest_mltrainer.training.checkpoints import load_safely
 from pytest_mltrainer.training.digests import rng_digest
+from pytest_mltrainer.training.observer import named_gradients
 from pytest_mltrainer.training.replay import tensors_in
 from pytest_mltrainer.training.reproducibility import RngState
 from pytest_mltrainer.training.tensor_difference import TensorDifference, tensor_difference
@@ -107,10 +108,8 @@ class StepKeeper:
         session, groups = self._session, self.kept.groups
         groups["batch"] = dict(_named("batch", session.batch))
         groups["loss"] = dict(_named("loss", torch.as_tensor(session.observer.last_loss)))
-        named = reversed(list(session.model.named_parameters()))
-        groups["gradients"] = {
-            name: _copied(part.grad) for name, part in named if part.grad is not None
-        }
+        named = reversed(named_gradients(session.model, optimizer).items())
+        groups["gradients"] = {name: _copied(gradient) for name, gradient in named}
 
     def after_update(self, step: int, optimizer: torch.optim.Optimizer) -> None:
         """Keep parameters, buffers, the optimizer's state and the generators."""

@@ -55,6 +55,21 @@ class StepWatcher(Protocol):
         ...
 
 
+class AfterUpdate:
+    """A watcher that calls a function with the step and its optimizer behind each update."""
+
+    def __init__(self, look: Callable[[int, torch.optim.Optimizer], None]) -> None:
+        """`look` finds the gradients of the update still there."""
+        self._look = look
+
+    def before_update(self, step: int, optimizer: torch.optim.Optimizer) -> None:
+        """Wait for the update."""
+
+    def after_update(self, step: int, optimizer: torch.optim.Optimizer) -> None:
+        """Look."""
+        self._look(step, optimizer)
+
+
 class Observer:
     """Records every update of the optimizers that train `model`."""
 
@@ -67,7 +82,6 @@ class Observer:
         self.last_loss: Scalar = math.nan
         """The loss of the latest update, still on the device."""
         self.limit_steps: int | None = None
-        self.on_step: Callable[[int], None] | None = None
         self.watchers: list[StepWatcher] = []
         self.on_non_finite: Callable[[NonFiniteTraining], None] = _stop
         """What follows on a value that is not finite; the training goes on when it returns."""
@@ -211,8 +225,6 @@ class Observer:
         for watcher in self.watchers:
             watcher.after_update(self.step, optimizer)
         self.step += 1
-        if self.on_step is not None:
-            self.on_step(self.step - 1)
         if len(self._block) >= BLOCK_STEPS:
             self.flush()
 
@@ -239,6 +251,19 @@ class Observer:
         if bad.size:
             row = rows[bad[0]]
             self._check(int(row["step"]), float(row["loss"]), float(row["gradient_norm"]), True)
+
+
+def named_gradients(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    """The gradients that an update of this optimizer uses, by the names of their parameters.
+
+    Those of other parameters may be left over from any earlier step, and change nothing.
+    """
+    held = {id(part) for group in optimizer.param_groups for part in group["params"]}
+    return {
+        name: part.grad
+        for name, part in model.named_parameters()
+        if part.grad is not None and id(part) in held
+    }
 
 
 def total_norm(gradients: Sequence[torch.Tensor]) -> Scalar:

@@ -27,6 +27,7 @@ from pytest_mltrainer.core.project import Project
 from pytest_mltrainer.core.work import WorkRequest
 from pytest_mltrainer.training.batches import TrainingLoader, to_device
 from pytest_mltrainer.training.checkpoints import Checkpoint
+from pytest_mltrainer.training.observer import AfterUpdate, named_gradients
 from pytest_mltrainer.training.probes import UpdateWatcher, probe
 from pytest_mltrainer.training.profile import profile_model
 from pytest_mltrainer.training.reproducibility import (
@@ -65,13 +66,14 @@ def rehearse(request: WorkRequest) -> dict[str, Any]:
     found["fault"] = session.fault
     found["loaders"] = loader_digests(task, config, session)
     found["worker_draws"] = _worker_draws(config.seed)
+    numerics = numerics_fingerprint(session.device)
     found["environment"] = {
-        **numerics_fingerprint(session.device),
+        **numerics,
         "loader workers": str(config.training.loader_workers),
     }
     if request.arguments["role"] == "first":
         found["determinism"] = _determinism()
-        found["numerics"] = numerics_fingerprint(session.device)
+        found["numerics"] = numerics
         found["code"] = list(project_code(project))
         found["data"] = list(session.data_files)
         found["model"] = profile_model(session.model)
@@ -136,23 +138,20 @@ def trained_steps(
         prepared(session)
     digests: list[dict[str, str]] = []
 
-    def record(step: int) -> None:
+    def record(step: int, optimizer: torch.optim.Optimizer) -> None:
         state = session.optimizer.state_dict()["state"]
-        named = session.model.named_parameters()
-        gradients = {name: part.grad for name, part in named if part.grad is not None}
         digests.append(
             {
                 "rng": RngState.capture().digest(),
                 "batch": digest_nested(session.batch),
                 "loss": float(session.observer.last_loss).hex(),
-                "gradients": digest_tensors(gradients),
+                "gradients": digest_tensors(named_gradients(session.model, optimizer)),
                 "parameters": digest_tensors(session.model.state_dict()),
                 "optimizer": hashlib.sha256(digest_nested(state).encode()).hexdigest(),
             }
         )
 
-    session.observer.watchers.append(UpdateWatcher(session.model))
-    session.observer.on_step = record
+    session.observer.watchers += [UpdateWatcher(session.model), AfterUpdate(record)]
     session.run()
     return digests, session
 

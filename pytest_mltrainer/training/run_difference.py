@@ -167,6 +167,9 @@ def _request(run: RecordedRun, checkpoint: str | None) -> WorkRequest:
     if project is None:
         raise UserError(f"{run.path}: the project's code is not there, only its run folder")
     config = load_config(project.config_path)
+    if config.launch.nodes > 1:
+        # Both windows at once would meet at the one rendezvous of their nodes.
+        raise UserError(f"{project.config_path}: a training by several nodes is not replayed")
     own = config.for_phase(run.folder.phase)
     return WorkRequest(
         entry="",

@@ -101,27 +101,13 @@ class TrainingSession:
             pin_memory=self.device.type == "cuda",
             ranks=ranks,
         )
-        # The optimizer does not clear their gradients: they would grow, and no checkpoint has them.
-        held = {id(part) for group in self.optimizer.param_groups for part in group["params"]}
-        self._unheld = [part for part in self.model.parameters() if id(part) not in held]
         updates = -(-len(self.loader) // config.training.accumulate)
         self.updates_per_epoch = updates
         self.scheduler = make_scheduler(
             self.optimizer, config, updates_per_epoch=updates, maximize=self.maximize
         )
-        self._permit = permit
         self._report = report
-        self._telemetry = TelemetryWriter(output)
-        self._losses: list[np.ndarray[Any, Any]] = []
-        self._observer = Observer(self.model, self._record)
-        self._observer.limit_steps = permit.limit_steps
-        self.drawn: list[int] = []
-        """Numbers of the batches that were drawn since the last update."""
-        self.digests = StepDigests(self, every=config.training.digest_every)
-        self._observer.watchers.append(self.digests)
-        self._averaged = AveragedUpdates()
-        if ranks.size > 1:
-            self._observer.watchers.append(self._averaged)
+        self._watch(permit)
         self._batch: Any = None
         self._batch_number = 0
         self._epoch_started = 0.0
@@ -129,6 +115,20 @@ class TrainingSession:
         self._first_epoch = 0
         self._position: tuple[int, RngState] | None = None
         self._saving = Saving(self)
+
+    def _watch(self, permit: Permit) -> None:
+        """Make what records the training: telemetry, the observer and its watchers."""
+        self._telemetry = TelemetryWriter(self.output)
+        self._losses: list[np.ndarray[Any, Any]] = []
+        self._observer = Observer(self.model, self._record)
+        self._observer.limit_steps = permit.limit_steps
+        self.drawn: list[int] = []
+        """Numbers of the batches that were drawn since the last update."""
+        self.digests = StepDigests(self, every=self.config.training.digest_every)
+        self._averaged = AveragedUpdates()
+        self._observer.watchers.append(self.digests)
+        if self.ranks.size > 1:
+            self._observer.watchers.append(self._averaged)
 
     @classmethod
     def open(
@@ -268,8 +268,6 @@ class TrainingSession:
             self._observer.clipped(norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        for part in self._unheld:
-            part.grad = None
         if self.scheduler is not None and not isinstance(self.scheduler, ReduceLROnPlateau):
             self.scheduler.step()
 

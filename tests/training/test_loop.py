@@ -21,6 +21,7 @@ from pytest_mltrainer.core.errors import ConfigError, UserError
 from pytest_mltrainer.training.batches import EpochBatches, balanced_class_weights
 from pytest_mltrainer.training.optimizers import make_optimizer
 from pytest_mltrainer.training.reproducibility import derive_seed, fix_seeds
+from pytest_mltrainer.training.session import TrainingSession
 
 OPTIMIZERS = {
     "sgd": lambda parts: torch.optim.SGD(parts, lr=0.05, momentum=0.9, weight_decay=0.01),
@@ -281,6 +282,34 @@ def test_best_epoch_is_the_first_of_the_largest(
     finite = [value for value in script if math.isfinite(value)]
     assert session.progress.best_epoch == (script.index(max(finite)) if finite else -1)
     assert (folder / "checkpoints" / "best.pt").exists() is bool(finite)
+
+
+class TwoOptimizers(Blobs):
+    """The session's optimizer holds the head; another one, stepped behind it, holds the rest."""
+
+    def optimizer(self, model: nn.Module, config: Config) -> torch.optim.Optimizer:
+        assert isinstance(model, nn.Sequential)
+        return torch.optim.SGD(model[2].parameters(), lr=0.05)
+
+    def train(self, session: TrainingSession) -> None:
+        assert isinstance(session.model, nn.Sequential)
+        rest = torch.optim.SGD(session.model[0].parameters(), lr=0.05)
+        session.register("rest", rest)
+        for epoch in session.epochs():
+            for inputs, targets in session.batches():
+                session.loss(inputs, targets).backward()
+                session.update()
+                rest.step()
+                rest.zero_grad()
+            session.finish_epoch(epoch)
+
+
+def test_gradients_that_another_optimizer_waits_for_are_left_to_it(tmp_path: Path) -> None:
+    config = small_config(epochs=1, optimizer="task")
+    session = rehearse(TwoOptimizers(), config, tmp_path)
+    before, after = initial_model(config).state_dict(), session.model.state_dict()
+    for name in before:
+        assert not torch.equal(before[name], after[name]), name
 
 
 # -- what the user may have got wrong -------------------------------------------------------------

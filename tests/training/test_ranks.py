@@ -45,6 +45,7 @@ from torch.utils.data import Dataset, TensorDataset
 from pytest_mltrainer import Splits, Task
 from pytest_mltrainer.core.config import Config
 from pytest_mltrainer.training.checkpoints import CheckpointFolder
+from pytest_mltrainer.training.observer import AfterUpdate
 from pytest_mltrainer.training.ranks import Ranks
 from pytest_mltrainer.training.session import TrainingSession
 
@@ -96,11 +97,11 @@ def train(request):
         session.resume(checkpoint)
     start = session.observer.step
 
-    def die(step):
+    def die(step, optimizer):
         if request.rank == 1 and step == request.arguments.get("die_at"):
             os.kill(os.getpid(), signal.SIGKILL)
 
-    session.observer.on_step = die
+    session.observer.watchers.append(AfterUpdate(die))
     session.run()
     ranks.leave()
     return {"start": start, "fault": session.fault}
