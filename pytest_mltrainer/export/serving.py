@@ -17,7 +17,7 @@ import torch
 
 from pytest_mltrainer.core.errors import UserError
 from pytest_mltrainer.export.format import Array, Exported
-from pytest_mltrainer.training.batches import evaluation_loader
+from pytest_mltrainer.training.batches import evaluation_batches
 from pytest_mltrainer.training.run import TrainingRun
 
 WARM_UP, CALLS = 5, 50
@@ -76,7 +76,7 @@ def batch_sizes(run: TrainingRun) -> list[int]:
 
 def test_batches(run: TrainingRun) -> Iterator[Any]:
     """The inputs of the whole test set, batch by batch."""
-    for inputs, _ in evaluation_loader(run.task, run.splits.test, run.config):
+    for inputs, _ in evaluation_batches(run.task, run.splits.test, run.config):
         yield inputs
 
 

@@ -6,11 +6,7 @@ loss, some 20 us together); gradients and parameters, which cost 1 to 3 % of a s
 `training.digest_every`-th step, of the last one of an epoch, and where a checkpoint is saved.
 """
 
-import _random
-import ctypes
-import random
 from collections.abc import Iterable
-from functools import cache, lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -18,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import torch
 import xxhash
-from numpy.random import mtrand
 
 from pytest_mltrainer.core import files
+from pytest_mltrainer.training.generators import Generators
 from pytest_mltrainer.training.observer import Scalar, named_gradients
 from pytest_mltrainer.training.telemetry import BLOCK_STEPS
 
@@ -41,9 +37,7 @@ DIGEST = np.dtype(
 )
 """`loss` holds the bits of a float64; 0 in a digest means that it was not taken."""
 DIGESTS_FILE = "telemetry/digests.rec"
-_MERSENNE_BYTES = 625 * 4
 _WORD = 2**64 - 1
-_SIZE = _random.Random.__basicsize__ - object.__basicsize__
 
 
 class StepDigests:
@@ -60,6 +54,7 @@ class StepDigests:
         self._rows: list[tuple[int, ...]] = []
         self._losses: list[Scalar] = []
         self._gradients = 0
+        self._generators = Generators()
 
     def __enter__(self) -> Self:
         """Record while the block runs."""
@@ -72,6 +67,7 @@ class StepDigests:
     def before_update(self, step: int, optimizer: torch.optim.Optimizer) -> None:
         """Digest the gradients where the step is to be digested in full."""
         if self._is_full(step):
+            self._generators.find()
             gradients = named_gradients(self._session.model, optimizer)
             self._gradients = digest_in_order(gradients.values())
 
@@ -84,7 +80,7 @@ class StepDigests:
             (
                 step,
                 session.observer.epoch,
-                rng_digest(),
+                self._generators.digest(),
                 batch,
                 samples,
                 0,
@@ -142,7 +138,7 @@ class StepDigests:
         if not drawn:
             return 0, 0
         batches = self._session.loader.order.batches(epoch)
-        ids = tuple(chain.from_iterable(batches[number] for number in drawn))
+        ids = tuple(chain.from_iterable([batches[number] for number in drawn]))
         drawn.clear()
         return _never_zero(hash(ids)), len(ids)
 
@@ -157,22 +153,6 @@ def read_digests(path: Path) -> "np.ndarray[Any, Any]":
         raise files.storage_error("read", path, error) from error
 
 
-def rng_digest() -> int:
-    """64 bits over the states of all generators as they are now, some 5 us.
-
-    The generators of Python and NumPy are told by position and by first and last word of their
-    state, read where they lie: each draw moves the position, each seed changes the words, and
-    `getstate` costs 15 us, `get_state` 50. The second of a pair of normal numbers that these two
-    may hold back is left out: drawing it shows with the next pair.
-    """
-    states: list[Any] = [torch.default_generator.get_state().numpy()]
-    if torch.cuda.is_initialized():
-        states += [state.numpy() for state in torch.cuda.get_rng_state_all()]
-    digests = [xxhash.xxh3_64_intdigest(state) for state in states]
-    # Hashes of tuples of numbers are the same in every process.
-    return _never_zero(hash((*digests, *_python_marks(), *_numpy_marks())))
-
-
 def digest_in_order(tensors: Iterable[torch.Tensor]) -> int:
     """64 bits over the bytes of each tensor (xxh3_64), combined in their order; never 0."""
     each = [xxhash.xxh3_64_intdigest(_bytes_of(tensor)) for tensor in tensors]
@@ -185,45 +165,6 @@ def _bytes_of(tensor: torch.Tensor) -> Any:
         plain = plain.to_dense()
     # NumPy has no bfloat16: bytes instead of numbers.
     return plain.cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-
-
-def _numpy_marks() -> tuple[int, ...]:
-    words = _numpy_words(mtrand.get_bit_generator())
-    if words is None:
-        return (xxhash.xxh3_64_intdigest(repr(np.random.get_state(legacy=False)).encode()),)
-    return words[0], words[623], words[624]
-
-
-@lru_cache(maxsize=1)
-def _numpy_words(generator: Any) -> Any:
-    """NumPy's 624 words and position where they lie; None for a generator of another kind.
-
-    Asking for the address takes 50 us; the cache keeps the generator alive, so it stays right.
-    """
-    if isinstance(generator, np.random.MT19937):
-        return (ctypes.c_uint32 * 625).from_address(generator.ctypes.state_address)
-    return None
-
-
-def _python_marks() -> tuple[int, ...]:
-    words = _python_words()
-    if words is None:
-        return (hash(random.getstate()[1]),)
-    return words[0], words[1], words[624]
-
-
-@cache
-def _python_words() -> Any:
-    """The 625 words of `random`, as they lie behind the head of its object; None if they do not.
-
-    CPython promises no such layout, so it is compared once with what `getstate` says.
-    """
-    generator = getattr(random.random, "__self__", None)
-    if type(generator) is not random.Random or _SIZE < _MERSENNE_BYTES:
-        return None
-    words = (ctypes.c_uint32 * 625).from_address(id(generator) + object.__basicsize__)
-    index, *state = words
-    return words if (*state, index) == generator.getstate()[1] else None
 
 
 def _bits_of(losses: list[Scalar]) -> "np.ndarray[Any, Any]":

@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 from pytest_mltrainer.core.config import Config
 from pytest_mltrainer.core.errors import UserError
 from pytest_mltrainer.evaluation.predictions import Predictions
-from pytest_mltrainer.training.batches import evaluation_loader, to_device
+from pytest_mltrainer.training.batches import evaluation_batches, to_device
 from pytest_mltrainer.training.task import Task
 
 
@@ -22,7 +22,7 @@ def predict_split(
     The model must be in evaluation mode, gradients off.
     """
     outputs, targets, losses, count = [], [], 0.0, 0
-    for batch in evaluation_loader(task, dataset, config):
+    for batch in evaluation_batches(task, dataset, config):
         inputs, wanted = to_device(batch, device)
         predicted = task.predict(model, inputs)
         _check_outputs(task, predicted, wanted)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from pytest_mltrainer.training.checkpoints import load_safely
-from pytest_mltrainer.training.digests import rng_digest
+from pytest_mltrainer.training.generators import Generators
 from pytest_mltrainer.training.observer import named_gradients
 from pytest_mltrainer.training.replay import tensors_in
 from pytest_mltrainer.training.reproducibility import RngState
@@ -134,7 +134,7 @@ class StepKeeper:
         name = self._names[id(module)] or "(model)"
         call = sum(key.partition(" call ")[0] == name for key in self.kept.draws)
         called = f"{name} call {call + 1}" if call else name
-        self.kept.draws[called] = rng_digest()
+        self.kept.draws[called] = Generators().digest()
         self.kept.groups["activations"] |= dict(_named(called, output))
 
 

@@ -11,13 +11,13 @@ import torch
 
 EARLY_STEPS = (0, 1, 2, 4, 8, 16)
 """Sampled whatever the cost: what goes wrong at first shows only then."""
-LARGEST_SHARE = 0.01
+LARGEST_SHARE = 0.005
 LEAST_GAP = 20
 REMEMBERED_STEPS = 9
 
 
 class Governor:
-    """Places the next sample so that sampling costs at most 1 % of the time between samples.
+    """Places the next sample so that sampling costs at most 0.5 % of the time between samples.
 
     The cost of a sample is measured on the host and, with cuda, on the device by events that are
     read when the next sample is due: the larger one counts. The time of a step is the median of

@@ -20,8 +20,8 @@ from pytest_mltrainer.training.digests import (
     DIGESTS_FILE,
     digest_in_order,
     read_digests,
-    rng_digest,
 )
+from pytest_mltrainer.training.generators import Generators
 from pytest_mltrainer.training.reproducibility import fix_seeds
 from pytest_mltrainer.training.session import TrainingSession
 
@@ -187,22 +187,22 @@ def test_digest_of_the_generators_sees_one_draw_and_repeats(draw: Any, before: i
         fix_seeds(1)
         for _ in range(before):
             draw()
-        found.append(rng_digest())
+        found.append(Generators().digest())
     assert found[0] == found[1]
     # Of normal numbers NumPy makes pairs: the second draw may only hand out what is there.
     draw()
     draw()
-    assert rng_digest() != found[0]
+    assert Generators().digest() != found[0]
 
 
 def test_digest_of_the_generators_sees_another_kind_of_generator() -> None:
     usual = np.random.get_bit_generator()  # type: ignore[attr-defined]
     try:
         np.random.set_bit_generator(np.random.PCG64(3))  # type: ignore[attr-defined]
-        before = rng_digest()
-        assert rng_digest() == before
+        before = Generators().digest()
+        assert Generators().digest() == before
         np.random.rand()
-        assert rng_digest() != before
+        assert Generators().digest() != before
     finally:
         np.random.set_bit_generator(usual)  # type: ignore[attr-defined]
 
