@@ -18,6 +18,7 @@ from pytest_mltrainer.core.settings import (
     Launch,
     Limits,
     Objective,
+    Optimization,
     Phases,
     Seed,
     Settings,
@@ -32,6 +33,7 @@ __all__ = [
     "Launch",
     "Limits",
     "Objective",
+    "Optimization",
     "Section",
     "Training",
     "apply_patch",
@@ -42,12 +44,13 @@ __all__ = [
 
 FREE_SECTIONS = ("model", "data")
 OVERRIDES = {
-    "planning": "baseline",
-    "baseline": "baseline",
-    "diagnostics": "baseline",
-    "optimization": "optimization",
-    "finalization": "finalization",
+    "planning": ("baseline",),
+    "baseline": ("baseline",),
+    "diagnostics": ("baseline",),
+    "optimization": ("baseline", "optimization"),
+    "finalization": ("finalization",),
 }
+"""Whose overrides a phase obeys, the later before the earlier."""
 
 FreeSection = Annotated[Section, WithJsonSchema({"type": "object"})]
 Device = Annotated[
@@ -72,6 +75,9 @@ class Config(Settings, arbitrary_types_allowed=True):
     )
     training: Training = Field(default_factory=Training, description="How it is trained.")
     phases: Phases = Field(default_factory=Phases, description="What single phases do otherwise.")
+    optimization: Optimization = Field(
+        default_factory=Optimization, description="How better settings are searched and proven."
+    )
     budgets: Budgets = Field(default_factory=Budgets, description="How long things may take.")
     launch: Launch = Field(default_factory=Launch, description="The processes that train.")
     limits: Limits = Field(default_factory=Limits, description="The limits of the checks.")
@@ -102,14 +108,35 @@ class Config(Settings, arbitrary_types_allowed=True):
     def for_phase(self, phase: str) -> "Config":
         """The configuration of one phase: its overrides merged in, `phases` emptied.
 
-        An override replaces the whole value of its key, `early_stopping` included. Reads are
-        recorded afresh. Raises KeyError for a phase that does not exist.
+        An override replaces the whole value of its key, `early_stopping` included. A patch of the
+        phase (`with_patch`) comes last. Reads are recorded afresh. Raises KeyError for a phase that
+        does not exist.
         """
         values = self.to_json()
-        overrides = values.pop("phases")[OVERRIDES[phase]] or {}
-        values["training"] |= overrides.get("training") or {}
-        if overrides.get("seed") is not None:
-            values["seed"] = overrides["seed"]
+        overrides = values.pop("phases")
+        for name in OVERRIDES[phase]:
+            own = overrides[name] or {}
+            values["training"] |= own.get("training") or {}
+            if own.get("seed") is not None:
+                values["seed"] = own["seed"]
+        patch = (overrides.get(phase) or {}).get("patch") or {}
+        return apply_patch(Config.from_json(values), patch) if patch else Config.from_json(values)
+
+    def with_patch(self, phase: str, patch: Mapping[str, Any]) -> "Config":
+        """The same but for dotted keys that differ in one phase, optimization or finalization.
+
+        Only the pipeline sets these: what a trial tries, and what the optimization has found.
+        """
+        values = self.to_json()
+        values["phases"][phase] = (values["phases"][phase] or {}) | {"patch": dict(patch)}
+        return Config.from_json(values)
+
+    def without_patches(self) -> "Config":
+        """The configuration that planning has passed."""
+        values = self.to_json()
+        for phase, overrides in values["phases"].items():
+            if overrides and overrides.pop("patch", None) and not any(overrides.values()):
+                values["phases"][phase] = None
         return Config.from_json(values)
 
     def to_json(self) -> dict[str, Any]:
@@ -128,7 +155,8 @@ def load_config(path: Path) -> Config:
     Raises ConfigError with everything that is wrong, each with file, line, key, what was found,
     what was wanted, and what to write.
     """
-    return _validated(load_yaml(path))
+    document = load_yaml(path)
+    return _validated(replace(document, problems=(*document.problems, *_patches(document))))
 
 
 def apply_patch(config: Config, patch: Mapping[str, Any]) -> Config:
@@ -170,6 +198,21 @@ def _validated(document: Document) -> Config:
     if problems:
         raise document.error(problems)
     return config
+
+
+def _patches(document: Document) -> list[Problem]:
+    """Patches in a file: only the pipeline sets those."""
+    phases = document.values.get("phases")
+    return [
+        Problem(
+            path=("phases", phase, "patch"),
+            found="patch",
+            wanted="training or seed",
+            remedy="write the changed keys where they belong",
+        )
+        for phase, overrides in (phases.items() if isinstance(phases, Mapping) else ())
+        if isinstance(overrides, Mapping) and "patch" in overrides
+    ]
 
 
 def _put(values: dict[str, Any], key: str, value: object) -> Problem | None:

@@ -116,7 +116,7 @@ class CurrentInputs:
         if phase not in self._flat:
             resolved = self.config.for_phase(phase).to_json()
             if phase == "planning":
-                resolved["phases"] = self.config.to_json()["phases"]
+                resolved["phases"] = self.config.without_patches().to_json()["phases"]
             self._flat[phase] = flatten(resolved)
         return self._flat[phase]
 

@@ -1,12 +1,21 @@
 """The sections of `training_config.yaml`: every setting with its type, range, default, meaning."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_serializer
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_serializer,
+    model_serializer,
+)
+from pydantic.json_schema import SkipJsonSchema
 
 Name = Annotated[str, Field(min_length=1)]
 # A tuple, because settings are frozen; not strict, so that a list of the file is accepted.
 Names = Annotated[tuple[Name, ...], Field(strict=False)]
+Choices = Annotated[tuple[bool | int | float | str, ...], Field(strict=False)]
 Formats = Annotated[tuple[Name, ...], Field(strict=False, min_length=1)]
 Count = Annotated[int, Field(ge=1, le=10**9)]
 CountOrZero = Annotated[int, Field(ge=0, le=10**9)]
@@ -37,6 +46,14 @@ class Objective(Settings):
     )
     direction: Literal["maximize", "minimize"] | None = Field(
         default=None, description="Which way is better; null: as the metric defines it."
+    )
+    margin: NotNegative = Field(
+        default=0.01,
+        description="How much worse than baseline or champion a release may be, in the metric.",
+    )
+    guards: dict[Name, NotNegative] = Field(
+        default_factory=dict,
+        description="Further metrics, and by how much each may get worse.",
     )
 
 
@@ -104,11 +121,19 @@ class PhaseOverrides(Settings):
         default=None, description="Training keys that differ; the others stay as in `training`."
     )
     seed: Seed | None = Field(default=None, description="The seed; null: the one of the project.")
+    patch: SkipJsonSchema[dict[str, Any]] = Field(
+        default_factory=dict, description="Set by the pipeline alone: what optimization has found."
+    )
 
     @field_serializer("training")
     def _only_given(self, training: Training | None) -> dict[str, object] | None:
         # A default that was not given must not come back as an override.
         return None if training is None else training.model_dump(mode="json", exclude_unset=True)
+
+    @model_serializer(mode="wrap")
+    def _without_empty_patch(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = serialize(self)
+        return values if values["patch"] else {k: v for k, v in values.items() if k != "patch"}
 
 
 class Phases(Settings):
@@ -119,12 +144,47 @@ class Phases(Settings):
     finalization: PhaseOverrides | None = Field(default=None, description="The final training.")
 
 
+class SearchRange(Settings):
+    """The values that the search tries for one key: a range, or a list of choices."""
+
+    low: float | None = Field(default=None, description="The smallest value.")
+    high: float | None = Field(default=None, description="The largest value.")
+    log: bool = Field(default=False, description="Whether magnitudes are searched evenly.")
+    choices: Choices = Field(default=(), description="The values themselves, instead of a range.")
+
+
+class Optimization(Settings):
+    """How the optimization phase searches, and how it proves what it found."""
+
+    rounds: int = Field(default=3, ge=1, le=3, description="Rounds of diagnosis and trials.")
+    trials: Count = Field(default=12, description="Trials of a round, recommended ones included.")
+    seeds: int = Field(
+        default=3, ge=3, le=50, description="Fresh seeds that winner and baseline are compared on."
+    )
+    jobs: int = Field(default=1, ge=1, le=64, description="Trials at the same time.")
+    pruner: Literal["none", "median", "hyperband"] = Field(
+        default="median", description="What ends hopeless trials early."
+    )
+    storage: Name | None = Field(
+        default=None, description="URL of an Optuna storage that machines share; null: a journal."
+    )
+    search: dict[Name, SearchRange] = Field(
+        default_factory=dict, description="Dotted keys to search; empty: around the best patch."
+    )
+
+
 class Budgets(Settings):
     """How long things may take. What would take longer stops and says so."""
 
     baseline_minutes: Positive = Field(default=60.0, description="Baseline training.")
     diagnosis_minutes: Positive = Field(
         default=30.0, description="The trainings of the diagnosis on parts of the data."
+    )
+    optimization_minutes: Positive = Field(
+        default=60.0, description="The trials of one round of optimization."
+    )
+    seeds_minutes: Positive = Field(
+        default=60.0, description="The trainings of one round on fresh seeds."
     )
     worker_timeout_minutes: Positive = Field(
         default=1440.0, description="After this a worker is ended, whatever it does."

@@ -86,7 +86,7 @@ STEPS: dict[str, tuple[Step, ...]] = {
         # The preview holds the whole configuration, so it goes stale with any of it.
         Step(
             name="documents",
-            config=(*_TRAINING, "launch", "budgets", "limits", "export"),
+            config=(*_TRAINING, "launch", "optimization", "budgets", "limits", "export"),
             upstream=("planning/config_resolved.json",),
             needs=("bottleneck", "capacity", "diagnose"),
         ),

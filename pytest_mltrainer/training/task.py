@@ -95,6 +95,13 @@ class Task:
         """The identity of a sample before augmentation (id, group, time); None: its content."""
         return None
 
+    def slice_key(self, split: str, index: int) -> str | None:
+        """The part of the data that a sample belongs to, judged by itself (a site, a device).
+
+        None: to none. A slice must not get worse by more than its metric's margin.
+        """
+        return None
+
     def data_files(self, config: Config) -> Sequence[Path] | None:
         """The files behind the data; None: those that `data` is seen to open."""
         return None

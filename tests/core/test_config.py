@@ -284,9 +284,26 @@ def test_planning_and_diagnostics_use_the_baselines(tmp_path: Path) -> None:
         assert config.for_phase(phase).seed == 5
     assert config.for_phase("finalization").training.epochs == 20
     assert config.for_phase("finalization").seed == 6
-    assert config.for_phase("optimization").seed == 0
+    assert config.for_phase("optimization").seed == 5
     with pytest.raises(KeyError):
         config.for_phase("nothing")
+
+
+def test_a_patch_of_a_phase_comes_last_and_planning_does_not_see_it(tmp_path: Path) -> None:
+    text = "phases:\n  finalization: {training: {epochs: 7}}\nmodel: {width: 3}\n"
+    config = load(tmp_path, text)
+    patched = config.with_patch("finalization", {"training.epochs": 9, "model.width": 5, "seed": 2})
+    final = Config.from_json(patched.to_json()).for_phase("finalization")
+    assert (final.training.epochs, final.model["width"], final.seed) == (9, 5, 2)
+    assert patched.for_phase("baseline") == config.for_phase("baseline")
+    assert patched.without_patches() == config
+    tried = config.with_patch("optimization", {"seed": 4})
+    assert tried.without_patches() == config
+
+
+def test_a_file_holds_no_patch(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"phases\.finalization\.patch: found patch"):
+        load(tmp_path, "phases:\n  finalization: {patch: {seed: 3}}\n")
 
 
 def test_an_override_may_take_back_what_the_project_set(tmp_path: Path) -> None:
