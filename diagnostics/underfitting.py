@@ -39,6 +39,8 @@ SHORTFALL = 0.10
 VALIDATION_SHORTFALL = 0.05
 GAP_LIMIT = 0.10
 STILL_FALLING = 0.03
+LEAST_GAIN = 0.02
+EVEN_SHARE = 0.25
 GAINED_SHARE = 0.55
 LEARNED_SHARE = 0.2
 PULL = 0.5
@@ -159,7 +161,18 @@ def _details(scores: Scores, linear_train: float, linear: float) -> tuple[str, .
 
 
 def _still_falling(evidence: Evidence) -> bool:
-    return fall(last_third(loss_curve(evidence))) >= STILL_FALLING
+    """Whether the last third still falls: by 3 %, or by its even share of what the run gained.
+
+    A curve that is limited by the model flattens; one that the pace limits stays a straight line.
+    """
+    curve = loss_curve(evidence)
+    if not curve:
+        return False
+    late = last_third(curve)
+    if fall(late) >= STILL_FALLING:
+        return True
+    gained, gained_late = curve[0] - curve[-1], late[0] - late[-1]
+    return gained >= LEAST_GAIN * abs(curve[0]) and gained_late >= EVEN_SHARE * gained
 
 
 def _fixes(evidence: Evidence) -> list[Recommendation]:

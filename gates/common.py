@@ -1,6 +1,7 @@
 """The bodies of checks that several gates share."""
 
 import json
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -8,13 +9,15 @@ import numpy as np
 from pytest_mltrainer.diagnostics import detectors
 from pytest_mltrainer.diagnostics.readings import can_patch
 
-from pytest_mltrainer.core.config import load_config
+from pytest_mltrainer.core.config import Config, apply_patch, flatten, load_config
 from pytest_mltrainer.core.hooks import offered, plugin_manager
 from pytest_mltrainer.core.judge import Judge
+from pytest_mltrainer.core.proposal import places
 from pytest_mltrainer.documents.compare import differences
 from pytest_mltrainer.training.diagnosis import Examination, examine
 from pytest_mltrainer.training.digests import DIGESTS_FILE, read_digests
 from pytest_mltrainer.training.divergence import Divergence, first_divergence
+from pytest_mltrainer.training.optimized import Optimized, examine_optimization
 from pytest_mltrainer.training.progress import Progress
 from pytest_mltrainer.training.ranks import RANKS_FILE
 from pytest_mltrainer.training.resumption import resumable_checkpoint, resume_afresh
@@ -114,29 +117,37 @@ def resumes(run: TrainingRun, judge: Judge) -> None:
     if found is None:
         judge.not_applicable(f"no periodic checkpoint has {steps} recorded steps behind it")
     name, start = found
-    repeated, digests = resume_afresh(run, load_config(run.project.config_path), name, steps)
+    repeats(run, judge, name, start=start, steps=steps)
+
+
+def repeats(run: TrainingRun, judge: Judge, name: str | None, *, start: int, steps: int) -> None:
+    """A fresh process repeats `steps` recorded steps behind a checkpoint, or the first, exactly."""
+    where = f"behind {name}" if name else "from the beginning"
+    again = f"resumed from {name}" if name else f"trained again {where}"
+    source = f"checkpoints/{name}.pt" if name else "telemetry/steps.rec"
+    repeated, digests = resume_afresh(run, run.whole_config, name, steps)
     recorded = run.telemetry.steps[start : start + steps]
-    judge.equal(len(repeated), steps, what=f"steps trained again behind {name}")
+    judge.equal(len(repeated), steps, what=f"steps trained again {where}")
     digests_then = read_digests(run.folder.artifact(DIGESTS_FILE))
     digests_then = digests_then[np.isin(digests_then["step"], recorded["step"])]
-    judge.equal(len(digests), len(digests_then), what=f"digests of steps behind {name}")
+    judge.equal(len(digests), len(digests_then), what=f"digests of steps {where}")
     # At the same step the digest, named first, tells more: it follows the order of cause.
     compared = [first_divergence(digests, digests_then), _different_record(repeated, recorded)]
     if differing := [entry for entry in compared if entry]:
         first = min(differing, key=lambda entry: entry.step)
         judge.fail(
-            what=f"{first.part} of step {first.step}, resumed from {name}",
+            what=f"{first.part} of step {first.step}, {again}",
             measured=first.text(),
             wanted="equal bit for bit",
-            artifact=run.described(f"checkpoints/{name}.pt"),
+            artifact=run.described(source),
         )
     judge.that(
         True,
-        what=f"{steps} steps behind {name}, trained again in a fresh process",
+        what=f"{steps} steps {where}, trained again in a fresh process",
         measured="generators, batch, loss, gradient norm and learning rate equal bit for bit, "
         f"gradients and parameters in {int(np.count_nonzero(digests['gradients']))} steps",
         wanted="equal",
-        artifact=run.described(f"checkpoints/{name}.pt"),
+        artifact=run.described(source),
     )
 
 
@@ -154,10 +165,35 @@ def _different_record(repeated: Rows, recorded: Rows) -> Divergence | None:
 
 
 @lru_cache(maxsize=1)
+def optimized(run: TrainingRun) -> Optimized:
+    """The optimization computed anew; the checks of one gate share it."""
+    return examine_optimization(run)
+
+
+@lru_cache(maxsize=1)
 def examined(run: TrainingRun) -> Examination:
     """The diagnosis computed anew; the checks of one gate share it."""
     return examine(
         run, detectors() | offered(plugin_manager(run.project), "mltrainer_detectors"), can_patch
+    )
+
+
+def config_is_patched(
+    run: TrainingRun, judge: Judge, name: str, config: Config, patch: Mapping[str, Any]
+) -> None:
+    """The proposed configuration, read strictly, is `config` with the patch and nothing else."""
+    after = flatten(load_config(run.folder.artifact(name)).to_json())
+    wanted = flatten(apply_patch(config, places(config, patch)).to_json())
+    different = [key for key in sorted({*after, *wanted}) if after.get(key) != wanted.get(key)]
+    judge.that(
+        not different,
+        what=f"keys of {name} beside the {len(patch)} patched that differ",
+        measured=", ".join(
+            f"{key}: {after.get(key)} instead of {wanted.get(key)}" for key in different[:3]
+        )
+        or "none",
+        wanted="none",
+        artifact=run.described(name),
     )
 
 

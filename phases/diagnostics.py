@@ -10,11 +10,11 @@ from pytest_mltrainer.phases.common import PhaseWork
 from pytest_mltrainer.phases.training import run_so_far
 
 from pytest_mltrainer.core import files
-from pytest_mltrainer.core.digests import sha256_file
+from pytest_mltrainer.core.digests import digest_value, sha256_file
 from pytest_mltrainer.core.errors import UserError
 from pytest_mltrainer.core.hooks import offered, plugin_manager
 from pytest_mltrainer.core.proposal import propose
-from pytest_mltrainer.core.steps import EVIDENCE
+from pytest_mltrainer.core.steps import EVIDENCE, STEPS
 from pytest_mltrainer.core.work import WorkRequest
 from pytest_mltrainer.training.bottleneck import TIMED_STEPS, breakdown, time_steps
 from pytest_mltrainer.training.diagnosis import Examination, baseline_of, examine, why_broken
@@ -67,6 +67,7 @@ def _capacity(phase: PhaseWork, run: TrainingRun) -> Iterable[str]:
         baseline, run.config.budgets.diagnosis_minutes, broken.reason if broken else ""
     )
     phase.report({"kind": "note", "text": plan.text()})
+    _keep_or_drop_parts(phase)
     failed = ""
     try:
         for share in plan.shares:
@@ -83,7 +84,22 @@ def _capacity(phase: PhaseWork, run: TrainingRun) -> Iterable[str]:
     return ["capacity.json", "predictions/*.npz"]
 
 
+def _keep_or_drop_parts(phase: PhaseWork) -> None:
+    """Keep what a killed attempt has trained on parts of the data, if it was of the same inputs."""
+    step = next(step for step in STEPS[phase.phase] if step.name == "capacity")
+    marker = phase.request.folder / "capacity_inputs.json"
+    inputs = {"digest": digest_value(phase.inputs_of(step))}
+    if not marker.exists() or files.read_json(marker) != inputs:
+        for stale in phase.output.glob("predictions/*.npz"):
+            stale.unlink()
+        files.write_json(marker, inputs)
+
+
 def _train_part(phase: PhaseWork, baseline: TrainingRun, plan: CurvePlan, share: float) -> None:
+    # The predictions on validation are written last.
+    if (phase.output / file_of(share, "validation")).exists():
+        phase.report({"kind": "note", "text": f"{share:.0%} of the rows: trained before"})
+        return
     scratch = _scratch(phase, f"part-{share}")
     train, validation = train_part(baseline, phase.config, plan, share, scratch)
     for split, predictions in (("train", train), ("validation", validation)):

@@ -11,12 +11,17 @@ from pytest_mltrainer.core.digests import sha256_file
 from pytest_mltrainer.core.errors import UserError
 from pytest_mltrainer.core.hooks import offered, plugin_manager
 from pytest_mltrainer.core.ledger import FINAL_TRAINING, record, record_opening
+from pytest_mltrainer.core.steps import STEPS
 from pytest_mltrainer.core.work import WorkRequest
 from pytest_mltrainer.export.format import exporters
-from pytest_mltrainer.export.served import FOLDER
+from pytest_mltrainer.export.served import FOLDER, MODEL_MANIFEST
+from pytest_mltrainer.release.documents import final_documents
 from pytest_mltrainer.release.final_model import write_final_model
+from pytest_mltrainer.release.reproduction import WITNESSED, witness
+from pytest_mltrainer.release.rivals import enter_openings
+from pytest_mltrainer.release.service import SERVICE_FILES, write_service
 from pytest_mltrainer.training.evidence import gather_evidence
-from pytest_mltrainer.training.results import curves_plot, error_plot, final_results
+from pytest_mltrainer.training.results import curves_plot, error_plot
 from pytest_mltrainer.training.run import TrainingRun
 
 
@@ -27,6 +32,7 @@ def work(request: WorkRequest) -> dict[str, Any]:
     run = run_so_far(final)
     final.do("evaluate", lambda: _evaluate(final, run))
     final.do("export", lambda: _export(final, run))
+    final.do("service", lambda: _service(final, run))
     final.do("documents", lambda: _documents(final, run))
     return final.finish()
 
@@ -36,7 +42,12 @@ def _train(final: PhaseWork) -> Iterable[str]:
     is_first = not final.request.rank
     if is_first and not (final.output / "checkpoints" / "last.pt").exists():
         record(final.run, FINAL_TRAINING, seed=final.config.for_phase(final.phase).seed)
-    return train(final)
+    written = train(final)
+    run = run_so_far(final)
+    if is_first and not run.is_broken:
+        # Here, where the numbers were made: another machine can only compare.
+        witness(run, final.inputs_of(STEPS[final.phase][0]), final.output)
+    return [*written, WITNESSED]
 
 
 def _evaluate(final: PhaseWork, run: TrainingRun) -> Iterable[str]:
@@ -66,18 +77,31 @@ def _export(final: PhaseWork, run: TrainingRun) -> Iterable[str]:
             formats=run.config.export.formats,
             known=exporters(offered(manager, "mltrainer_exporters")),
             metric=run.metric,
+            checkpoint=sha256_file(final.output / "checkpoints" / "best.pt"),
         )
     except UserError as error:
         files.write_json(final.output / "export_error.json", {"error": str(error)})
     return [f"{FOLDER}/*", "export_error.json"]
 
 
+def _service(final: PhaseWork, run: TrainingRun) -> Iterable[str]:
+    """What a deployment needs beside the exports, where there are any."""
+    if run.has(f"{FOLDER}/{MODEL_MANIFEST}"):
+        write_service(run, final.output)
+    return [*SERVICE_FILES, "monitoring/*.json"]
+
+
 def _documents(final: PhaseWork, run: TrainingRun) -> Iterable[str]:
-    """`test_results.md` with its plots, and the learning curves."""
+    """Results, guides, model card and report with their plots."""
     pictures = curves_plot(run)
+    documents: list[str] = []
     if run.has("predictions/test.npz"):
+        # Before the report counts them: the gate compares with other models on the test set.
+        enter_openings(run)
         pictures |= error_plot(run)
-        files.write_text(final.output / "test_results.md", final_results(run))
+        for name, write in final_documents(run).items():
+            files.write_text(final.output / name, write())
+            documents.append(name)
     for name, picture in pictures.items():
         files.write_bytes(final.output / name, picture)
-    return ["test_results.md", "plots/*.svg"]
+    return [*documents, "plots/*.svg"]

@@ -19,8 +19,11 @@ from pytest_mltrainer.training.tracking import project_data
 TRAINED = ["checkpoints/*.pt", "telemetry/*", "fault.json", "resources.json", RANKS_FILE]
 
 
-def train(phase: PhaseWork) -> Iterable[str]:
-    """Train the task in a session, going on from the last checkpoint of a killed attempt."""
+def train(phase: PhaseWork, *, identity: str = "") -> Iterable[str]:
+    """Train the task in a session, going on from the last checkpoint of a killed attempt.
+
+    `identity` is the digest of what the training is made from; by default that of the phase's step.
+    """
     config = phase.config.for_phase(phase.phase)
     ranks = Ranks.join(phase.request, choose_device(config.device))
     session = TrainingSession.open(
@@ -34,8 +37,7 @@ def train(phase: PhaseWork) -> Iterable[str]:
     )
     phase.data_files = project_data(phase.project, session.data_files)
     phase.numerics = numerics_fingerprint(session.device)
-    step = next(step for step in STEPS[phase.phase] if step.name == "train")
-    session.identity = ranks.broadcast(digest_value(phase.inputs_of(step)))
+    session.identity = ranks.broadcast(identity or _identity(phase))
     _resume(phase, session)
     session.run()
     ranks.leave()
@@ -50,6 +52,11 @@ def train(phase: PhaseWork) -> Iterable[str]:
 def run_so_far(phase: PhaseWork) -> TrainingRun:
     """The training run whose artifacts this attempt is still making."""
     return TrainingRun(phase.project, phase.config, phase.phase, phase.output)
+
+
+def _identity(phase: PhaseWork) -> str:
+    step = next(step for step in STEPS[phase.phase] if step.name == "train")
+    return digest_value(phase.inputs_of(step))
 
 
 def _resume(phase: PhaseWork, session: TrainingSession) -> None:

@@ -1,4 +1,4 @@
-"""`pytest-mltrainer`: start a project, read the checklist, read the guidance."""
+"""`pytest-mltrainer`: start a project, read checklist and guidance, approve and verify a run."""
 
 import argparse
 import sys
@@ -9,17 +9,25 @@ from pathlib import Path
 from pytest_mltrainer.core.catalogue import catalogue
 from pytest_mltrainer.core.errors import UserError
 from pytest_mltrainer.core.files import write_text
-from pytest_mltrainer.core.steps import STEPS
+from pytest_mltrainer.core.steps import STEPS, TOPICS
+from pytest_mltrainer.release.commands import add_commands
+from pytest_mltrainer.release.releasing import add_release_commands
 
 USAGE_ERROR = 4
 """The status of pytest for the same kind of mistake."""
-TEMPLATES = ("task.py", "training_config.yaml")
+TEMPLATES = {
+    "task.py": "task.py",
+    "training_config.yaml": "training_config.yaml",
+    **{f"docs/model/{topic}.md": f"{topic}.md" for topic in TOPICS},
+}
+"""What `init` writes, and the template of each."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0 when it did what was asked, 2 for a mistake on the command line.
 
-    4 for a diagnostic that does not exist.
+    4 for a diagnostic that does not exist, 1 where the answer is no: runs that differ, a run that
+    is not production-ready.
     """
     parsed = _parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], int | None] = parsed.command
@@ -33,16 +41,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def init(parsed: argparse.Namespace) -> None:
-    """Write task.py, training_config.yaml and the [tool.mltrainer] table; overwrite nothing."""
+    """Write task.py, training_config.yaml, docs/model and [tool.mltrainer]; overwrite nothing."""
     folder: Path = parsed.folder
-    for name in TEMPLATES:
+    for name, template in TEMPLATES.items():
         target = folder / name
         if target.exists():
             print(f"kept     {target} (it was there)")
         else:
-            write_text(target, _template(name))
+            write_text(target, _template(template))
             print(f"written  {target}")
     _add_table(folder / "pyproject.toml")
+    print("before a release: answer the questions in docs/model")
     print("next: pytest --phase=baseline")
 
 
@@ -150,6 +159,8 @@ def _parser() -> argparse.ArgumentParser:
     trained = [phase for phase in STEPS if phase != "planning"]
     compared.add_argument("--phase", choices=trained, default="baseline")
     compared.add_argument("--json", action="store_true", help="for programs")
+    add_commands(add)
+    add_release_commands(add)
     return parser
 
 

@@ -3,19 +3,27 @@
 import sys
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from itertools import zip_longest
 from pathlib import Path
 
 import pytest
 
-from pytest_mltrainer.collection import GATE_PHASE, PIPELINE, offer_fixtures
+from pytest_mltrainer.collection import GATE_PHASE, JUDGE, PIPELINE, offer_fixtures
 from pytest_mltrainer.core.config import load_config
 from pytest_mltrainer.core.errors import UserError
 from pytest_mltrainer.core.lock import writer_lock
+from pytest_mltrainer.core.overlay import OVERLAY, Overlay, overlaid, overlay_of
 from pytest_mltrainer.core.project import Project, check_task
-from pytest_mltrainer.non_public import junit_path, run_serially
+from pytest_mltrainer.non_public import (
+    junit_path,
+    printing,
+    renew,
+    run_serially,
+    supersede_reports,
+)
 from pytest_mltrainer.outcomes import Outcomes
-from pytest_mltrainer.pipeline_run import PipelineRun
-from pytest_mltrainer.reporting.junit import regroup
+from pytest_mltrainer.pipeline_run import BEHIND_DIAGNOSIS, PipelineRun
+from pytest_mltrainer.reporting.junit import ATTEMPT, regroup
 from pytest_mltrainer.reporting.terminal import plan_lines, summary_lines
 from pytest_mltrainer.selection import Collection
 
@@ -27,9 +35,12 @@ def start(config: pytest.Config, phase: str) -> None:
         project = Project.load(config.rootpath)
         sys.path.insert(0, str(project.root))
         check_task(project)
+        own = load_config(project.config_path)
+        overlay = overlay_of(project.run_folder, own)
         pipeline = PipelineRun(
             project=project,
-            config=load_config(project.config_path),
+            config=overlaid(own, overlay) if overlay else own,
+            overlay=overlay,
             target=phase,
             frozen=config.getoption("mltrainer_frozen"),
             retrain=config.getoption("mltrainer_retrain"),
@@ -40,9 +51,10 @@ def start(config: pytest.Config, phase: str) -> None:
     config.option.continue_on_collection_errors = False
     pytest.register_assert_rewrite("pytest_mltrainer.gates")
     register = config.pluginmanager.register
-    register(Driver(config, pipeline, was_parallel=was_parallel), "mltrainer-driver")
+    collection = Collection(config, pipeline)
+    register(Driver(config, pipeline, collection, was_parallel=was_parallel), "mltrainer-driver")
     register(Route(pipeline), "mltrainer-route")
-    register(Collection(config, pipeline), "mltrainer-collection")
+    register(collection, "mltrainer-collection")
     register(Outcomes(pipeline), "mltrainer-outcomes")
     offer_fixtures(config)
 
@@ -56,8 +68,13 @@ class Route:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> object:
-        """Take items of a phase that is not needed off the run without a report."""
+        """Take items of a phase that is not needed off the run without a report.
+
+        Those behind a diagnosis that repairs the baseline wait for the second attempt.
+        """
         phase = item.stash[GATE_PHASE]
+        if phase in BEHIND_DIAGNOSIS and self.pipeline.repair() is not None:
+            return True
         reason = self.pipeline.why_not_needed(phase)
         if reason is None:
             return None
@@ -68,16 +85,30 @@ class Route:
 class Driver:
     """Drives one PipelineRun through pytest's hooks."""
 
-    def __init__(self, config: pytest.Config, pipeline: PipelineRun, *, was_parallel: bool) -> None:
+    def __init__(
+        self,
+        config: pytest.Config,
+        pipeline: PipelineRun,
+        collection: Collection,
+        *,
+        was_parallel: bool,
+    ) -> None:
         """`was_parallel`: pytest-xdist was asked for and switched off."""
         self.config = config
         self.pipeline = pipeline
+        self.collection = collection
         self.was_parallel = was_parallel
         self.current: str | None = None
+        self._reported: set[str] = set()
 
     def pytest_report_header(self) -> list[str]:
         """Name the project, and say when running in parallel was refused."""
         lines = [f"mltrainer: {self.pipeline.project.root}, phase {self.pipeline.target}"]
+        if overlay := self.pipeline.overlay:
+            lines.append(
+                f"mltrainer: with {OVERLAY} of the run folder ({overlay.text()}), which mends "
+                f"{overlay.issue}; delete it to train without"
+            )
         if self.was_parallel:
             lines.append(
                 "mltrainer: phases build on one another, so -n is off and all run serially"
@@ -97,7 +128,11 @@ class Driver:
             return (yield)
         with self._locked():
             try:
-                return (yield)
+                result = yield
+                self._conclude()
+                if overlay := self.pipeline.repair():
+                    self._begin_again(session, overlay)
+                return result
             finally:
                 self._conclude()
 
@@ -108,6 +143,7 @@ class Driver:
         if self.current not in (None, phase):
             self._conclude()
         self.current = phase
+        self._reported.add(item.nodeid)
         return (yield)
 
     @pytest.hookimpl(tryfirst=True)
@@ -151,6 +187,28 @@ class Driver:
         option = self.config.option
         shown = option.collectonly or getattr(option, "setuponly", False)
         return bool(shown or self.config.getoption("mltrainer_plan"))
+
+    def _begin_again(self, session: pytest.Session, overlay: Overlay) -> None:
+        """Run planning, baseline and what follows once more, with the overlay."""
+        printing(
+            self.config,
+            f"mltrainer: the baseline is broken ({overlay.issue}); "
+            f"beginning again with {overlay.text()}",
+        )
+        supersede_reports(session, lambda nodeid: nodeid in self._reported)
+        self.pipeline.restart(overlay)
+        self.current = None
+        items = self.collection.items_now()
+        for item, following in zip_longest(items, items[1:]):
+            renew(item)
+            if JUDGE in item.stash:
+                del item.stash[JUDGE]
+            item.user_properties.append(ATTEMPT)
+            self.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+            if session.shouldfail:
+                raise session.Failed(session.shouldfail)
+            if session.shouldstop:
+                raise session.Interrupted(session.shouldstop)
 
     def _conclude(self) -> None:
         if self.current is not None:

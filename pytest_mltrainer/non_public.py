@@ -71,6 +71,29 @@ def show_as_text(excinfo: pytest.ExceptionInfo[BaseException], text: str) -> Any
     return shown
 
 
+def renew(item: pytest.Item) -> None:
+    """Make an item fit to run once more, as pytest-rerunfailures does."""
+    initialize: Callable[[], None] | None = getattr(item, "_initrequest", None)
+    if initialize is not None:
+        initialize()
+    item._report_sections.clear()
+    item.user_properties.clear()
+
+
+def supersede_reports(session: pytest.Session, is_superseded: Callable[[str], bool]) -> None:
+    """Take failures that are to be judged once more out of what the session counts and shows."""
+    reporter: Any = session.config.pluginmanager.getplugin("terminalreporter")
+    if reporter is None:
+        return
+    for category in ("failed", "error"):
+        reports = reporter.stats.get(category, [])
+        gone = [report for report in reports if is_superseded(getattr(report, "nodeid", ""))]
+        if gone:
+            reporter.stats[category] = [report for report in reports if report not in gone]
+            reporter.stats.setdefault("superseded", []).extend(gone)
+            session.testsfailed -= sum(report.failed for report in gone)
+
+
 def junit_path(config: pytest.Config) -> str | None:
     """Where `--junitxml` writes; the option has no public name."""
     path = getattr(config.option, "xmlpath", None)

@@ -7,14 +7,20 @@ import pytest
 
 from pytest_mltrainer.collection import CHECK_ID, GATE_PHASE, JUDGE, PhaseItem, is_built_in
 from pytest_mltrainer.core.errors import UserError
-from pytest_mltrainer.core.judge import CannotJudge, CheckFailed, NotApplicable
+from pytest_mltrainer.core.judge import (
+    AwaitingSignature,
+    CannotJudge,
+    CheckFailed,
+    NotApplicable,
+)
 from pytest_mltrainer.core.verdict import CheckOutcome, CheckResult
 from pytest_mltrainer.non_public import show_as_text
 from pytest_mltrainer.pipeline_run import PipelineRun
+from pytest_mltrainer.release.waivers import WAIVABLE, why_waived
 from pytest_mltrainer.reporting.guidance import add_section, failure_text, guidance_for
 
 STATUS = "mltrainer_status"
-"""Attribute of a report: BLOCKED, NOT APPLICABLE or CANNOT JUDGE."""
+"""Attribute of a report: BLOCKED, NOT APPLICABLE, WAIVED, AWAITING SIGNATURE, CANNOT JUDGE."""
 GUIDANCE = "mltrainer_guidance"
 """Attribute of a report: what was shown under a failure."""
 
@@ -39,10 +45,13 @@ class Outcomes:
         if isinstance(item, PhaseItem):
             self._report_phase(item, report, call)
             return report
-        if isinstance(error, NotApplicable):
-            _not_applicable(report, item, error)
+        if isinstance(error, NotApplicable | AwaitingSignature):
+            status = "NOT APPLICABLE" if isinstance(error, NotApplicable) else "AWAITING SIGNATURE"
+            _skipped(report, item, status, str(error))
         if call.when == "call":
             self._judge_check(item, report, call)
+            if isinstance(error, CheckFailed) and (why := self._why_waived(item)):
+                _skipped(report, item, "WAIVED", f"{why}; found: {error}")
         if report.failed:
             guidance = guidance_for(self.pipeline, phase, item)
             add_section(report, "guidance", guidance)
@@ -58,6 +67,10 @@ class Outcomes:
             return ("blocked", "B", "BLOCKED")
         if status == "NOT APPLICABLE":
             return ("not applicable", "n", "NOT APPLICABLE")
+        if status == "WAIVED":
+            return ("waived", "w", "WAIVED")
+        if status == "AWAITING SIGNATURE":
+            return ("awaiting signature", "s", "AWAITING SIGNATURE")
         if status == "CANNOT JUDGE":
             return ("error", "?", "CANNOT JUDGE")
         return None
@@ -72,6 +85,14 @@ class Outcomes:
         if report.failed:
             text = str(error) or type(error).__name__
             self.pipeline.phase_errors[item.phase] = text.partition("\n")[0]
+
+    def _why_waived(self, item: pytest.Item) -> str:
+        """Who answers for the failure of a check, and until when; empty when nobody does."""
+        check, phase = item.stash[CHECK_ID], item.stash[GATE_PHASE]
+        if check not in WAIVABLE or not is_built_in(item):
+            return ""
+        run = self.pipeline.training_run(phase)
+        return why_waived(run.project.root, run.run_folder, check, run.config)
 
     def _judge_check(
         self, item: pytest.Item, report: pytest.TestReport, call: pytest.CallInfo[None]
@@ -120,6 +141,10 @@ def _outcome(report: pytest.TestReport) -> CheckOutcome | None:
     """How a report counts; None for a check that was skipped or may fail: it did not run."""
     if getattr(report, STATUS, None) == "NOT APPLICABLE":
         return "not applicable"
+    if getattr(report, STATUS, None) == "AWAITING SIGNATURE":
+        return "awaiting signature"
+    if getattr(report, STATUS, None) == "WAIVED":
+        return "waived"
     if report.skipped or hasattr(report, "wasxfail"):
         return None
     if getattr(report, STATUS, None) == "CANNOT JUDGE":
@@ -137,8 +162,9 @@ def _reason(report: pytest.TestReport) -> str:
     return str(report.longrepr) if report.longrepr else ""
 
 
-def _not_applicable(report: pytest.TestReport, item: pytest.Item, error: NotApplicable) -> None:
+def _skipped(report: pytest.TestReport, item: pytest.Item, status: str, reason: str) -> None:
+    """Show neither a pass nor a failure; a missing signature still keeps the gate from PASS."""
     path, line, _ = item.location
     report.outcome = "skipped"
-    report.longrepr = (path, (line or 0) + 1, f"not applicable: {error}")
-    setattr(report, STATUS, "NOT APPLICABLE")
+    report.longrepr = (path, (line or 0) + 1, f"{status.lower()}: {reason}")
+    setattr(report, STATUS, status)

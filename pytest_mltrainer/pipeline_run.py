@@ -7,12 +7,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_mltrainer.core import ledger
 from pytest_mltrainer.core.artifacts import RunFolder
 from pytest_mltrainer.core.catalogue import catalogue
 from pytest_mltrainer.core.config import Config
 from pytest_mltrainer.core.errors import StaleError
 from pytest_mltrainer.core.execution import do_phase
+from pytest_mltrainer.core.files import read_json
 from pytest_mltrainer.core.hooks import offered, plugin_manager
+from pytest_mltrainer.core.overlay import Overlay, make_overlay, overlaid, store_overlay
 from pytest_mltrainer.core.pipeline import (
     LONG_TRAINING_S,
     PhaseState,
@@ -23,7 +26,7 @@ from pytest_mltrainer.core.pipeline import (
     make_plan,
 )
 from pytest_mltrainer.core.project import PHASES, Project
-from pytest_mltrainer.core.route import need, why_not_final
+from pytest_mltrainer.core.route import accepted_patch, need, why_not_final
 from pytest_mltrainer.core.steps import STEPS
 from pytest_mltrainer.core.verdict import (
     CheckResult,
@@ -41,6 +44,11 @@ from pytest_mltrainer.reporting.junit import write_gate_xml
 
 if TYPE_CHECKING:
     from pytest_mltrainer.training.run import TrainingRun
+
+DECIDING = ("baseline", "diagnostics", "optimization")
+"""The phases whose decisions steer the way."""
+BEHIND_DIAGNOSIS = ("optimization", "finalization")
+"""The targets that a broken baseline is repaired for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +78,8 @@ class PipelineRun:
     summaries: dict[str, GateSummary] = field(default_factory=dict)
     results: dict[str, dict[str, list[CheckResult]]] = field(default_factory=dict)
     phase_errors: dict[str, str] = field(default_factory=dict)
+    overlay: Overlay | None = None
+    before_repair: dict[str, GateSummary] = field(default_factory=dict)
     durations_s: dict[str, float] = field(default_factory=dict)
     _runs: "dict[str, TrainingRun]" = field(default_factory=dict)
 
@@ -81,7 +91,7 @@ class PipelineRun:
     def state(self, phase: str) -> PhaseState:
         """The state of a phase as it is on disk now."""
         checks: Mapping[str, Path] = self.user_checks.get(phase, {})
-        state = inspect(self.project, self.config, phase, checks)
+        state = inspect(self.project, self.config_of(phase), phase, checks)
         if self.is_partial:
             # Only a part of the user's tests was asked for: that others are gone means nothing.
             gone = [why for why in state.verdict_changes if why.endswith(" is gone")]
@@ -97,6 +107,13 @@ class PipelineRun:
                 verdict_changes=changes,
             )
         return state
+
+    def config_of(self, phase: str) -> Config:
+        """The configuration of the project for a phase: the final model has what was found."""
+        if phase != "finalization":
+            return self.config
+        patch = accepted_patch(self._decisions())
+        return self.config.with_patch(phase, patch) if patch else self.config
 
     def make_plan(self) -> None:
         """Decide what is honoured, judged and run, from what is on disk."""
@@ -141,7 +158,7 @@ class PipelineRun:
         self.summaries[phase] = GateSummary(phase=phase, outcome="NOT NEEDED", note=reason)
 
     def _decisions(self) -> Mapping[str, Mapping[str, Any] | None]:
-        deciding = [phase for phase in ("baseline", "diagnostics") if phase in self.phases]
+        deciding = [phase for phase in DECIDING if phase in self.phases]
         return decisions_of({phase: self.state(phase) for phase in deciding})
 
     def work(self, phase: str, on_event: Callable[[WorkEvent], None]) -> str:
@@ -167,7 +184,7 @@ class PipelineRun:
         start = time.perf_counter()
         more = offered(plugin_manager(self.project), "mltrainer_launchers")
         launcher = choose(self.config, state.redo, more)
-        do_phase(self.project, self.config, phase, state.redo, launcher, on_event)
+        do_phase(self.project, self.config_of(phase), phase, state.redo, launcher, on_event)
         self.durations_s[phase] = time.perf_counter() - start
         self._runs.pop(phase, None)
         return f"{reasons}: did {', '.join(state.redo)} in {self.durations_s[phase]:.1f} s"
@@ -177,8 +194,43 @@ class PipelineRun:
         if phase not in self._runs:
             from pytest_mltrainer.training.run import TrainingRun
 
-            self._runs[phase] = TrainingRun(self.project, self.config, phase)
+            self._runs[phase] = TrainingRun(self.project, self.config_of(phase), phase)
         return self._runs[phase]
+
+    def repair(self) -> Overlay | None:
+        """The overlay that planning and baseline start again with; None where nothing repairs.
+
+        Once: a baseline that is broken with an overlay needs a person.
+        """
+        decision = self.decision("diagnostics")
+        if self.frozen or self.overlay is not None or self.target not in BEHIND_DIAGNOSIS:
+            return None
+        summary = self.summaries.get("diagnostics")
+        if summary is None or summary.outcome != "PASS" or not decision:
+            return None
+        if decision["next"] != "planning":
+            return None
+        folder = RunFolder(self.project.run_folder).phase("diagnostics")
+        advice = read_json(folder.artifact("recommendations.json"))
+        patch: dict[str, Any] = next((entry["patch"] for entry in advice if entry["patch"]), {})
+        issue = read_json(folder.artifact("diagnosis.json"))["issue"] or "the baseline"
+        return make_overlay(self.config, patch, issue) if patch else None
+
+    def restart(self, overlay: Overlay) -> None:
+        """Begin again with the overlay; what was judged before is kept in `before_repair`."""
+        store_overlay(self.project.run_folder, overlay)
+        run = RunFolder(self.project.run_folder)
+        ledger.record(run, ledger.REPAIRED, patch=dict(overlay.patch))
+        self.overlay = overlay
+        self.config = overlaid(self.config, overlay)
+        self.before_repair = {
+            phase: summary
+            for phase, summary in self.summaries.items()
+            if phase not in BEHIND_DIAGNOSIS
+        }
+        for kept in (self.plan, self.summaries, self.results, self.phase_errors, self._runs):
+            kept.clear()
+        self.make_plan()
 
     def record(self, phase: str, result: CheckResult) -> None:
         """Add a result of a check; of several of one id the worst will count."""

@@ -3,7 +3,7 @@
 import pytest
 
 # Written out: the unused plugin imports nothing else of ours. A test compares it with STEPS.
-PHASE_NAMES = ("planning", "baseline", "diagnostics", "finalization")
+PHASE_NAMES = ("planning", "baseline", "diagnostics", "optimization", "finalization")
 GATE_IDS = "pytest_mltrainer/gates/"
 SKIP_REASON = "a check of the {phase} gate: run with --phase={phase}"
 

@@ -28,6 +28,7 @@ class Collection:
         """Take ids of gates out of pytest's arguments, and give it the whole project instead."""
         self.pipeline = pipeline
         self.ordinary = 0
+        self._items: list[pytest.Item] = []
         self.chosen_ids = _take_gate_ids(config)
         _collect_whole_project(config, pipeline)
 
@@ -63,12 +64,17 @@ class Collection:
             pipeline.make_plan()
         except UserError as error:
             raise pytest.UsageError(str(error)) from error
-        ours = [item for item in ours if _is_shown(item, pipeline)]
         may_select = selectable(pipeline)
-        kept = [item for item in ours if not may_select(item)]
+        self._items = [item for item in ours if not may_select(item)]
         items[:] = [item for item in ours if may_select(item) and self._is_chosen(item)]
         yield
-        items[:] = sorted([*kept, *items], key=pipeline_order(pipeline))
+        self._items += items
+        items[:] = self.items_now()
+
+    def items_now(self) -> list[pytest.Item]:
+        """What has a part in the run as it is planned now, in order."""
+        shown = [item for item in self._items if _is_shown(item, self.pipeline)]
+        return sorted(shown, key=pipeline_order(self.pipeline))
 
     def pytest_report_collectionfinish(self) -> list[str]:
         """Count what is not part of a gate."""

@@ -21,22 +21,35 @@ settings.register_profile("mltrainer", deadline=None)
 settings.load_profile("mltrainer")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def clean_rooms(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Clean rooms are made once for a run of the tests, beside the trained projects."""
+    os.environ["MLTRAINER_CACHE"] = str(_shared(tmp_path_factory) / "cache")
+
+
+def _shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    base = tmp_path_factory.getbasetemp()
+    # Each worker of xdist has a base folder of its own, inside the one that all share.
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+BEFORE = {"diagnostics": "baseline", "optimization": "diagnostics", "finalization": "baseline"}
+
+
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., TrainedProject]:
     """`trained(name, phase="baseline")`: a project of tests/projects, brought up to a phase.
 
     Slow the first time, 15 s to a minute on a busy machine, because it is a real run; shared by
-    all workers of xdist, so nothing may be written into it. Diagnostics and finalization go on
-    from a copy of the baseline.
+    all workers of xdist, so nothing may be written into it. A phase goes on from a copy of the one
+    in `BEFORE`.
     """
-    base = tmp_path_factory.getbasetemp()
-    # Each worker of xdist has a base folder of its own, inside the one that all share.
-    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "trained"
+    shared = _shared(tmp_path_factory) / "trained"
 
     def bring(name: str, phase: str = "baseline") -> TrainedProject:
         source = PROJECTS / name
-        if phase in ("diagnostics", "finalization"):
-            source = bring(name, "baseline").path
+        if phase in BEFORE:
+            source = bring(name, BEFORE[phase]).path
         folder = shared / phase / name
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):

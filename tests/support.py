@@ -29,7 +29,13 @@ from pytest_mltrainer.core.catalogue import Check, catalogue
 from pytest_mltrainer.core.config import load_config
 from pytest_mltrainer.core.digests import sha256_file
 from pytest_mltrainer.core.errors import UserError
-from pytest_mltrainer.core.judge import CannotJudge, CheckFailed, Judge, NotApplicable
+from pytest_mltrainer.core.judge import (
+    AwaitingSignature,
+    CannotJudge,
+    CheckFailed,
+    Judge,
+    NotApplicable,
+)
 from pytest_mltrainer.core.project import Project
 from pytest_mltrainer.core.verdict import CheckOutcome, CheckResult
 from pytest_mltrainer.fixtures import PROVIDERS
@@ -198,6 +204,8 @@ def _judged(check: Check, run: TrainingRun) -> CheckResult:
         outcome, reason = "fail", str(error)
     except NotApplicable as error:
         outcome, reason = "not applicable", str(error)
+    except AwaitingSignature as error:
+        outcome, reason = "awaiting signature", str(error)
     except (CannotJudge, UserError) as error:
         outcome, reason = "cannot judge", str(error)
     except Exception as error:  # the libraries that run an export have exceptions of their own

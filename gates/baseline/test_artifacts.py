@@ -3,7 +3,6 @@
 import numpy as np
 from pytest_mltrainer.gates.common import best_is_best, metric_recomputed, resumes
 
-from pytest_mltrainer.core.config import load_config
 from pytest_mltrainer.core.inputs import CurrentInputs
 from pytest_mltrainer.core.judge import Judge
 from pytest_mltrainer.core.ledger import OPENING, since_planning
@@ -97,7 +96,7 @@ def test_environment_unchanged(training_run: TrainingRun, judge: Judge) -> None:
             judge.equal(trained[name], before[name], what=f"{name} at training, against planning")
     inputs = CurrentInputs(
         training_run.project,
-        load_config(training_run.project.config_path),
+        training_run.whole_config,
         training_run.run_folder,
     )
     changes = inputs.changes(STEPS["baseline"][0], "baseline", trained)

@@ -2,13 +2,12 @@
 
 from pytest_mltrainer.diagnostics import short_guidance
 from pytest_mltrainer.diagnostics.readings import can_patch
-from pytest_mltrainer.gates.common import examined, says_the_same
+from pytest_mltrainer.gates.common import config_is_patched, examined, says_the_same
 
 from pytest_mltrainer.core.artifacts import MANIFEST
-from pytest_mltrainer.core.config import Config, apply_patch, flatten, load_config
+from pytest_mltrainer.core.config import Config, load_config
 from pytest_mltrainer.core.evidence import Recommendation
 from pytest_mltrainer.core.judge import Judge
-from pytest_mltrainer.core.proposal import places
 from pytest_mltrainer.core.ranking import by_worth
 from pytest_mltrainer.core.route import PREVIEWS
 from pytest_mltrainer.documents.compare import differences, missing_sections
@@ -101,19 +100,7 @@ def test_config_previewed(training_run: TrainingRun, judge: Judge) -> None:
         judge.not_applicable("no recommendation is a patch of the configuration")
     judge.equal(there, [found.preview], what="proposed configurations")
     config = load_config(training_run.project.config_path)
-    after = flatten(load_config(training_run.folder.artifact(found.preview)).to_json())
-    wanted = flatten(apply_patch(config, places(config, found.patch)).to_json())
-    different = [key for key in sorted({*after, *wanted}) if after.get(key) != wanted.get(key)]
-    judge.that(
-        not different,
-        what=f"keys of {found.preview} beside the {len(found.patch)} patched that differ",
-        measured=", ".join(
-            f"{key}: {after.get(key)} instead of {wanted.get(key)}" for key in different[:3]
-        )
-        or "none",
-        wanted="none",
-        artifact=training_run.described(found.preview),
-    )
+    config_is_patched(training_run, judge, found.preview, config, found.patch)
 
 
 def test_report_complete(training_run: TrainingRun, judge: Judge) -> None:

@@ -1,6 +1,7 @@
 """What does the test set, opened once, say?"""
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -8,12 +9,13 @@ from pytest_mltrainer.core.config import Limits
 from pytest_mltrainer.core.digests import sha256_file
 from pytest_mltrainer.core.judge import Judge, guided_by
 from pytest_mltrainer.core.ledger import FINAL_TRAINING, OPENING, events
+from pytest_mltrainer.core.measurement import number
 from pytest_mltrainer.documents.compare import differences, missing_sections
 from pytest_mltrainer.evaluation.confusion import class_recalls
-from pytest_mltrainer.evaluation.intervals import difference
+from pytest_mltrainer.evaluation.intervals import difference, measure
 from pytest_mltrainer.evaluation.metrics import METRICS
 from pytest_mltrainer.evaluation.predictions import Predictions
-from pytest_mltrainer.training.results import TEST_SECTIONS, error_plot, final_results
+from pytest_mltrainer.training.results import calibration_text, error_plot, final_results
 from pytest_mltrainer.training.run import Evaluation, TrainingRun
 
 
@@ -21,7 +23,8 @@ def test_test_evaluated(training_run: TrainingRun, evaluation: Evaluation, judge
     """The stored raw predictions are those of the best checkpoint on planning's test split.
 
     The split is found again by its digest, the predictions are made again in this process and
-    compared sample by sample (1e-4 of their scale), and the opening stands in the ledger.
+    compared sample by sample (1e-4 of their scale), and the opening stands in the ledger. Every
+    metric with its interval, the recall of each class and the calibration are noted.
     """
     again, _ = training_run.profiled
     recorded = training_run.planned("splits.json")["splits"]["test"]["digest"]
@@ -41,6 +44,21 @@ def test_test_evaluated(training_run: TrainingRun, evaluation: Evaluation, judge
     entered = [entry for entry in opened if entry["model"] == model]
     judge.equal(len(entered), 1, what="openings of the test set by this model in the ledger")
     judge.note(f"the test set was opened by {len(opened)} models in all")
+    for note in _measured(training_run, evaluation):
+        judge.note(note)
+
+
+def _measured(run: TrainingRun, evaluation: Evaluation) -> Iterator[str]:
+    """Every metric with its interval, the recall of each class, and the calibration."""
+    predictions = evaluation.test.predictions
+    for name, score in evaluation.test.scores.items():
+        known = METRICS.get(name)
+        text = measure(known, predictions).text() if known else number(float(score))
+        yield f"test {name}: {text}"
+    if run.task.kind == "classification":
+        for label, recall in class_recalls(predictions, predictions.outputs.shape[1]).items():
+            yield f"recall of class {label}: {recall.text()}"
+    yield calibration_text(run)
 
 
 @guided_by("overfitting", "underfitting")
@@ -100,18 +118,22 @@ def test_val_test_gap(
 def test_confusion_analysed(
     training_run: TrainingRun, evaluation: Evaluation, limits: Limits, judge: Judge
 ) -> None:
-    """`test_results.md` and its plot show the recomputed errors, and no class is lost.
+    """The errors in `test_results.md` and its plot are the recomputed ones, and no class is lost.
 
     A class fails when the upper bound of its recall is under `min_class_recall`. With fewer than
     `min_samples_per_class` samples it cannot be decided and is listed. A regression has residuals
     over quantiles of the target instead; other kinds have no matrix.
     """
     found = training_run.text("test_results.md")
-    judge.equal(missing_sections(found, TEST_SECTIONS), [], what="missing sections")
-    different = [entry.text() for entry in differences(found, final_results(training_run))]
+    judge.equal(missing_sections(found, ["Errors"]), [], what="missing sections")
+    different = [
+        entry.text()
+        for entry in differences(found, final_results(training_run))
+        if entry.section == "Errors"
+    ]
     judge.that(
         not different,
-        what="lines of test_results.md that differ from what is recomputed",
+        what="errors in test_results.md that differ from what is recomputed",
         measured="; ".join(different[:3]) or "none",
         wanted="none",
         artifact=training_run.described("test_results.md"),

@@ -2,7 +2,7 @@
 
 from importlib.metadata import distributions
 
-from pytest_mltrainer.core.config import Config, load_config
+from pytest_mltrainer.core.config import Config
 from pytest_mltrainer.core.digests import digest_source, digest_value
 from pytest_mltrainer.core.hooks import offered, plugin_manager
 from pytest_mltrainer.core.judge import Judge
@@ -64,7 +64,7 @@ def test_config_valid(training_run: TrainingRun, judge: Judge) -> None:
 
     Limits and budgets are left out: they judge and do not train, and may change at any time.
     """
-    present = load_config(training_run.project.config_path)
+    present = training_run.whole_config
     stored = Config.from_json(training_run.json("config_resolved.json"))
     known = exporters(offered(plugin_manager(training_run.project), "mltrainer_exporters"))
     for name in present.export.formats:

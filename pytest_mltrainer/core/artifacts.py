@@ -2,12 +2,11 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pytest_mltrainer.core import files
-from pytest_mltrainer.core.decision import Decision
 from pytest_mltrainer.core.digests import MISSING, sha256_file
 from pytest_mltrainer.core.errors import StorageError
 
@@ -16,6 +15,8 @@ MANIFEST = "manifest.json"
 VERDICT = "verdict.json"
 JUDGEMENTS = "judgements.jsonl"
 REPORTS = ("gate.xml", "report.html")
+FAILING_INPUTS = "parity"
+"""The folder of inputs that a gate found to fail, kept for replay; no artifacts, as its reports."""
 LIMIT_NAME_CHARACTERS = 200
 
 
@@ -138,7 +139,9 @@ class PhaseFolder:
             if found != digest:
                 problems[name] = "is missing" if found == MISSING else "was changed"
         known = {*manifest.artifacts, MANIFEST, VERDICT, JUDGEMENTS, *REPORTS}
-        strangers = set(file_names(self.path)) - known
+        found_by_gate = f"{FAILING_INPUTS}/"
+        there = {name for name in file_names(self.path) if not name.startswith(found_by_gate)}
+        strangers = there - known
         return problems | dict.fromkeys(sorted(strangers), "was added")
 
 
@@ -199,11 +202,18 @@ def _mapping(value: Any) -> dict[str, Any]:
     return dict(value)
 
 
-def _decision(value: Any) -> dict[str, str]:
-    texts = _texts(value)
-    if texts.keys() != {part.name for part in fields(Decision)}:
-        raise TypeError("a decision with other keys")
-    return texts
+def _decision(value: Any) -> dict[str, Any]:
+    """A decision; that of optimization has the accepted `patch` and the `rounds` besides."""
+    decision = _mapping(value)
+    _texts({name: decision.get(name) for name in ("status", "next", "reason")})
+    for name in ("value", "target"):
+        if not isinstance(decision.get(name), int | float | None):
+            raise TypeError(f"a decision whose {name} is no number")
+    _mapping(decision.get("patch", {}))
+    for entry in decision.get("rounds", []):
+        if not {"round", "value"} <= _mapping(entry).keys():
+            raise TypeError("a round of a decision without number or value")
+    return decision
 
 
 def _texts(value: Any) -> dict[str, str]:

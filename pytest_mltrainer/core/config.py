@@ -13,6 +13,7 @@ from pytest_mltrainer.core.config_problems import free_problems, schema_problems
 from pytest_mltrainer.core.document import Document, Problem
 from pytest_mltrainer.core.section import Section, flatten, plain
 from pytest_mltrainer.core.settings import (
+    Approval,
     Budgets,
     Export,
     Launch,
@@ -20,6 +21,7 @@ from pytest_mltrainer.core.settings import (
     Objective,
     Optimization,
     Phases,
+    Release,
     Seed,
     Settings,
     Training,
@@ -27,6 +29,7 @@ from pytest_mltrainer.core.settings import (
 from pytest_mltrainer.core.strict_yaml import load_yaml
 
 __all__ = [
+    "Approval",
     "Budgets",
     "Config",
     "Export",
@@ -34,6 +37,7 @@ __all__ = [
     "Limits",
     "Objective",
     "Optimization",
+    "Release",
     "Section",
     "Training",
     "apply_patch",
@@ -82,6 +86,12 @@ class Config(Settings, arbitrary_types_allowed=True):
     launch: Launch = Field(default_factory=Launch, description="The processes that train.")
     limits: Limits = Field(default_factory=Limits, description="The limits of the checks.")
     export: Export = Field(default_factory=Export, description="The formats of delivery.")
+    release: Release = Field(
+        default_factory=Release, description="What a release is judged by besides the model."
+    )
+    approval: Approval = Field(
+        default_factory=Approval, description="Who need not sign a release, and for how long."
+    )
     model: FreeSection = Field(
         default_factory=lambda: Section("model", {}), description="Your own settings of the model."
     )

@@ -53,6 +53,22 @@ def write_copies(paths: Sequence[Path], data: bytes) -> None:
             write_bytes(path, data)
 
 
+def move(complete: Path, path: Path) -> None:
+    """Replace `path` by the file `complete` of the same folder tree at once. Raises StorageError.
+
+    For files that a library writes by itself, beside their place, and that memory need not hold.
+    """
+    try:
+        with complete.open("rb") as stream:
+            os.fsync(stream.fileno())
+        os.replace(complete, path)  # noqa: PTH105 - as in write_bytes
+        sync_folder(path.parent)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            complete.unlink(missing_ok=True)
+        raise storage_error("write", path, error) from error
+
+
 def write_text(path: Path, text: str) -> None:
     """Replace `path` by UTF-8 `text` at once. Raises StorageError."""
     write_bytes(path, text.encode())

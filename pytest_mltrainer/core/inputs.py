@@ -1,6 +1,7 @@
 """What a step was made from, by name: recorded by the worker, read again without an import.
 
-Names: `code/FILE`, `config/KEY`, `data/FILE`, `numerics/NAME`, `upstream/PHASE/ARTIFACT`.
+Names: `code/FILE`, `config/KEY`, `data/FILE`, `numerics/NAME`, `text/FILE`,
+`upstream/PHASE/ARTIFACT`.
 """
 
 import json
@@ -42,8 +43,8 @@ class Change:
             return f"{rest}: {_shown(self.before)} -> {_shown(self.now)}"
         if kind == "numerics":
             return f"{rest} {_shown(self.before)} -> {_shown(self.now)}"
-        subject = {"code": rest, "data": f"data file {rest}", "upstream": f"artifact {rest}"}
-        what = subject.get(kind, self.name)
+        subject = {"data": f"data file {rest}", "upstream": f"artifact {rest}"}
+        what = rest if kind in ("code", "text") else subject.get(kind, self.name)
         return f"{what} is missing" if self.now in (None, MISSING) else f"{what} changed"
 
 
@@ -70,6 +71,7 @@ class CurrentInputs:
         """All inputs of a step, from what the worker says that it used."""
         names = [f"config/{key}" for key in self.config_keys(step, phase)]
         names += [f"upstream/{artifact}" for artifact in step.upstream]
+        names += [f"text/{name}" for name in step.texts]
         if step.code:
             names += [f"code/{name}" for name in sorted({*sources.code, *self._declared()})]
         if step.data:
@@ -100,7 +102,7 @@ class CurrentInputs:
             return json.dumps(flat[rest], sort_keys=True) if rest in flat else MISSING
         if kind == "code":
             return self._file(rest, digest_source)
-        if kind == "data":
+        if kind in ("data", "text"):
             return self._file(rest, sha256_file)
         if kind == "upstream":
             upstream, _, artifact = rest.partition("/")

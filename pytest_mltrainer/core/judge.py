@@ -27,6 +27,10 @@ class NotApplicable(Exception):
     """The check does not concern this run; the reason is shown."""
 
 
+class AwaitingSignature(Exception):
+    """Nothing is wrong but that a person has not signed yet; the reason names the role."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
     """One comparison of a measured value with a limit."""
@@ -141,6 +145,11 @@ class Judge:
         """End the check: it does not concern this run."""
         __tracebackhide__ = True
         raise NotApplicable(reason)
+
+    def awaiting(self, reason: str) -> NoReturn:
+        """End the check: a signature is missing. Never a pass."""
+        __tracebackhide__ = True
+        raise AwaitingSignature(reason)
 
     def _record(self, judgement: Judgement) -> None:
         __tracebackhide__ = True

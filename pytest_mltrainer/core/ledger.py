@@ -1,4 +1,4 @@
-"""The ledger of a project: openings of the test set, and final trainings. Append-only."""
+"""The ledger of a project: openings of the test set, trainings, rounds. Append-only."""
 
 from typing import Any
 
@@ -8,6 +8,8 @@ from pytest_mltrainer.core.artifacts import RunFolder
 OPENING = "test set opened"
 FINAL_TRAINING = "final training started"
 PLANNED = "planned"
+REPAIRED = "restarted with an overlay"
+ROUND = "round of optimization started"
 
 
 def record(run: RunFolder, event: str, **facts: Any) -> None:

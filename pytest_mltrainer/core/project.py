@@ -15,6 +15,7 @@ _KEYS: dict[str, type] = {
     "config": str,
     "inputs": list,
     "plugins": list,
+    "policy": str,
     "run_folder": str,
     "run_folder_outside_project": bool,
 }
@@ -30,6 +31,7 @@ class Project:
     config_path: Path
     inputs: tuple[str, ...] = ()
     plugins: tuple[str, ...] = ()
+    policy: str = ""
     run_folder: Path
 
     @classmethod
@@ -56,6 +58,7 @@ class Project:
             config_path=root / table.get("config", "training_config.yaml"),
             inputs=tuple(table.get("inputs", ())),
             plugins=tuple(table.get("plugins", ())),
+            policy=table.get("policy", ""),
             run_folder=run_folder,
         )
 

@@ -31,8 +31,12 @@ def need(phase: str, target: str, decisions: Decisions) -> Need:
     """
     baseline = decisions.get("baseline")
     if phase == "finalization" and baseline and baseline["next"] == "diagnostics":
-        reason = "only if the diagnosis finds nothing left to gain"
-        return YES if decisions.get("diagnostics") else Need(answer="open", reason=reason)
+        diagnosis = decisions.get("diagnostics")
+        if diagnosis is None:
+            return Need(answer="open", reason="only if the diagnosis finds a way to it")
+        if diagnosis["next"] == "planning":
+            return Need(answer="open", reason="only behind a baseline that is repaired")
+        return YES
     if phase == target or phase not in ("diagnostics", "optimization"):
         return YES
     if baseline and baseline["next"] == "finalization":
@@ -51,6 +55,20 @@ def need(phase: str, target: str, decisions: Decisions) -> Need:
     return Need(answer="no", reason=f"the diagnosis says {text_of(diagnosis)}")
 
 
+def accepted_patch(decisions: Decisions) -> Mapping[str, Any]:
+    """What the final training changes in the configuration: the accepted patch of optimization.
+
+    Empty where the way to finalization does not lead through optimization.
+    """
+    baseline, diagnosis = decisions.get("baseline"), decisions.get("diagnostics")
+    if not (baseline and baseline["next"] == "diagnostics"):
+        return {}
+    if not (diagnosis and diagnosis["next"] == "optimization"):
+        return {}
+    patch: Mapping[str, Any] = (decisions.get("optimization") or {}).get("patch") or {}
+    return patch
+
+
 def why_not_final(decisions: Decisions) -> str | None:
     """Why finalization must wait although the gates before it passed; None when it need not.
 
@@ -66,10 +84,14 @@ def why_not_final(decisions: Decisions) -> str | None:
         )
     if diagnosis["next"] == "finalization":
         return None
-    status = diagnosis["status"]
+    if diagnosis["next"] == "optimization":
+        optimization = decisions.get("optimization")
+        if optimization is None:
+            return "the diagnosis says optimize: pytest --phase=optimization comes first"
+        return None if optimization["next"] == "finalization" else text_of(optimization)
     return (
-        f"the diagnosis says {status}: copy diagnostics/{PREVIEWS[status]} over the configuration, "
-        "or do what diagnostic_report.md there says, then pytest --phase=baseline"
+        f"the diagnosis says {diagnosis['status']}: do what diagnostics/diagnostic_report.md says, "
+        "then pytest --phase=baseline"
     )
 
 

@@ -239,6 +239,20 @@ class Limits(Settings):
     max_val_test_gap_sd: NotNegative = Field(
         default=0.05, description="The same for regression, in target standard deviations."
     )
+    max_train_val_gap_points: NotNegative = Field(
+        default=20.0,
+        description="Percentage points by which training may beat validation in an optimized "
+        "model, where it does not in the baseline.",
+    )
+    max_train_val_gap_sd: NotNegative = Field(
+        default=0.5, description="The same for regression, in target standard deviations."
+    )
+    max_time_ratio: Positive = Field(
+        default=2.0, description="Time of an epoch of an optimized model, over the baseline's."
+    )
+    max_memory_ratio: Positive = Field(
+        default=2.0, description="Peak memory of its training, over the baseline's."
+    )
     min_class_recall: Share = Field(default=0.5, description="Recall that each class must reach.")
     min_samples_per_class: Count = Field(
         default=20, description="Samples below which the recall of a class is not decidable."
@@ -255,3 +269,40 @@ class Export(Settings):
     """In which formats the final model is delivered."""
 
     formats: Formats = Field(default=("onnx",), description="Each is written, loaded, compared.")
+
+
+class Release(Settings):
+    """What a release is judged by besides the model: own tests, scanners, the clean room."""
+
+    registry: Name = Field(
+        default="releases", description="The folder of released models, in the project."
+    )
+    tests: Names = Field(
+        default=(), description="Arguments of pytest for the project's own tests; none: all."
+    )
+    tests_minutes: Positive = Field(default=10.0, description="How long those tests may take.")
+    scanners: Names = Field(
+        default=(), description="Result files of scanners, SARIF or JUnit, that must be clean."
+    )
+    scanner_days: Positive = Field(default=7.0, description="Results older than this are stale.")
+    not_secrets: Names = Field(
+        default=(), description="Patterns of files in which what looks like a secret is none."
+    )
+    clean_room_minutes: Positive = Field(
+        default=10.0, description="How long installing the deployment lock may take."
+    )
+
+
+SignedRole = Literal["review", "technical", "product", "compliance"]
+
+
+class Approval(Settings):
+    """Who has to sign before a release."""
+
+    not_applicable: dict[SignedRole, Name] = Field(
+        default_factory=dict,
+        description="Roles that need not sign, each with the reason; all others must.",
+    )
+    days_valid: int = Field(
+        default=30, ge=1, le=3650, description="Days for which a signature holds."
+    )

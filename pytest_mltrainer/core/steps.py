@@ -13,7 +13,10 @@ NUMERICS_VERSION = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One step, and the configuration, code, data, numerics and artifacts it is made of."""
+    """One step, and the configuration, code, data, numerics and artifacts it is made of.
+
+    `texts` are files of the project that people write for the documents.
+    """
 
     name: str
     config: tuple[str, ...] = ()
@@ -21,6 +24,7 @@ class Step:
     data: bool = True
     numerics: bool = False
     upstream: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
 
 
@@ -42,6 +46,9 @@ EVIDENCE = (
     "planning/rehearsal/first.json",
 )
 """What a diagnosis reads; a run that broke lacks some of it, a sound one the fault."""
+
+TOPICS = ("purpose", "users", "limitations", "contacts")
+"""What only people know of a model; `docs/model/` has a file for each."""
 
 STEPS: dict[str, tuple[Step, ...]] = {
     "planning": (
@@ -91,6 +98,33 @@ STEPS: dict[str, tuple[Step, ...]] = {
             needs=("bottleneck", "capacity", "diagnose"),
         ),
     ),
+    "optimization": (
+        # A trial is its own worker, so all of them are one step: those that stay are kept by it.
+        Step(
+            name="search",
+            config=(
+                *_TRAINING,
+                *_PROCESSES,
+                "optimization",
+                "budgets.optimization_minutes",
+                "budgets.seeds_minutes",
+            ),
+            numerics=True,
+            upstream=(
+                "planning/splits.json",
+                "baseline/checkpoints/best.pt",
+                "diagnostics/diagnosis.json",
+                "diagnostics/recommendations.json",
+            ),
+        ),
+        # What was found is shown in the whole configuration, so it goes stale with any of it.
+        Step(
+            name="documents",
+            config=(*_TRAINING, "launch", "optimization", "budgets", "limits", "export"),
+            upstream=("planning/config_resolved.json",),
+            needs=("search",),
+        ),
+    ),
     "finalization": (
         Step(
             name="train",
@@ -100,7 +134,18 @@ STEPS: dict[str, tuple[Step, ...]] = {
         ),
         Step(name="evaluate", config=("objective",), needs=("train",)),
         Step(name="export", config=("export",), needs=("train",)),
-        Step(name="documents", config=("objective",), needs=("train", "evaluate", "export")),
+        # The monitor is calibrated on the predictions, and alarms at the limit of the latency.
+        Step(
+            name="service",
+            config=("objective", "export", "limits.latency_p95_ms"),
+            needs=("train", "evaluate", "export"),
+        ),
+        Step(
+            name="documents",
+            config=("objective", "training", "seed"),
+            texts=tuple(f"docs/model/{topic}.md" for topic in TOPICS),
+            needs=("train", "evaluate", "export", "service"),
+        ),
     ),
 }
 """Phases that this version can do, in their order."""

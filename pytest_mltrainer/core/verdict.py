@@ -1,7 +1,8 @@
 """The verdict of a gate, bound to the digests of everything that was judged.
 
 Its identity holds artifacts, objective, limits, check sources, check ids and outcomes; never
-times, hosts or measured values, so that judging the same again changes nothing.
+times, hosts or measured values, so that judging the same again changes nothing. Checks that wait
+for a signature are left out of it: what is signed cannot hold the verdict that it completes.
 """
 
 import contextlib
@@ -25,10 +26,28 @@ from pytest_mltrainer.core.errors import StorageError
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "https://in-toto.io/attestation/test-result/v0.1"
 
-CheckOutcome = Literal["pass", "fail", "cannot judge", "not applicable"]
-GateOutcome = Literal["PASS", "FAIL", "INCOMPLETE", "BLOCKED", "NOT NEEDED"]
+CheckOutcome = Literal[
+    "pass", "fail", "cannot judge", "not applicable", "waived", "awaiting signature"
+]
+GateOutcome = Literal["PASS", "FAIL", "INCOMPLETE", "BLOCKED", "NOT NEEDED", "AWAITING SIGNATURE"]
 
-_SEVERITY: dict[str, int] = {"pass": 0, "not applicable": 1, "cannot judge": 2, "fail": 3}
+SignedRole = Literal["review", "technical", "product", "compliance"]
+SIGNED_CHECKS: dict[str, SignedRole] = {
+    "finalization/code_reviewed": "review",
+    "finalization/technical_approval": "technical",
+    "finalization/product_approval": "product",
+    "finalization/compliance_approval": "compliance",
+}
+"""The checks that a person's signature completes, with the role that signs."""
+
+_SEVERITY: dict[str, int] = {
+    "pass": 0,
+    "not applicable": 1,
+    "waived": 2,
+    "awaiting signature": 3,
+    "cannot judge": 4,
+    "fail": 5,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +98,7 @@ class Basis:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """PASS, FAIL or INCOMPLETE of one gate, over `basis`."""
+    """PASS, FAIL, INCOMPLETE or AWAITING SIGNATURE of one gate, over `basis`."""
 
     phase: str
     outcome: GateOutcome
@@ -90,19 +109,31 @@ class Verdict:
 
     @property
     def identity(self) -> str:
-        """sha256 over everything that makes this verdict another one."""
+        """sha256 over everything that makes this verdict another one, signatures left out."""
         return digest_value(
             {
                 "phase": self.phase,
-                "outcome": self.outcome,
+                "outcome": self._unsigned_outcome,
                 "artifacts": dict(self.basis.artifacts),
                 "objective": self.basis.objective,
                 "limits": self.basis.limits,
                 "check_sources": self.basis.check_sources,
                 "required": list(self.basis.required),
-                "checks": dict(self.checks),
+                "checks": self.unsigned_checks,
             }
         )
+
+    @property
+    def unsigned_checks(self) -> dict[str, CheckOutcome]:
+        """The outcomes of the checks that no signature completes: what people sign."""
+        return {name: outcome for name, outcome in self.checks.items() if not is_signed(name)}
+
+    @property
+    def _unsigned_outcome(self) -> GateOutcome:
+        unsigned = [name for name in self.basis.required if not is_signed(name)]
+        if len(unsigned) == len(self.basis.required):
+            return self.outcome
+        return _outcome(self.unsigned_checks, unsigned)
 
     def to_json(self) -> dict[str, Any]:
         """The verdict as an in-toto Statement with a test-result predicate."""
@@ -125,8 +156,10 @@ class Verdict:
                     {"name": "check sources", "digest": {"sha256": self.basis.check_sources}},
                 ],
                 "passedTests": by_outcome["pass"],
-                "warnedTests": by_outcome["not applicable"],
-                "failedTests": by_outcome["fail"] + by_outcome["cannot judge"],
+                "warnedTests": by_outcome["not applicable"] + by_outcome["waived"],
+                "failedTests": by_outcome["fail"]
+                + by_outcome["cannot judge"]
+                + by_outcome["awaiting signature"],
                 "phase": self.phase,
                 "outcome": self.outcome,
                 "required": list(self.basis.required),
@@ -173,13 +206,17 @@ class Verdict:
             raise StorageError(
                 f"{path}: not a verdict ({error!r}); judge the gate again"
             ) from error
-        if verdict.phase != phase or is_edited or (verdict.outcome == "PASS" and earned != "PASS"):
+        claims = verdict.outcome in ("PASS", "AWAITING SIGNATURE") and verdict.outcome != earned
+        if verdict.phase != phase or is_edited or claims:
             raise StorageError(f"{path}: it was edited after it was written; judge the gate again")
         return verdict
 
 
 def outcome_of(results: Mapping[str, CheckResult], required: Sequence[str]) -> GateOutcome:
-    """PASS only if every required check passed or is not applicable; a failure outweighs a gap."""
+    """PASS only if every required check passed, is waived or is not applicable.
+
+    A failure outweighs a gap, and a gap a missing signature.
+    """
     return _outcome({name: result.outcome for name, result in results.items()}, required)
 
 
@@ -188,7 +225,14 @@ def _outcome(checks: Mapping[str, CheckOutcome], required: Sequence[str]) -> Gat
         return "FAIL"
     if any(name not in checks for name in required):
         return "INCOMPLETE"
+    if "awaiting signature" in checks.values():
+        return "AWAITING SIGNATURE"
     return "PASS"
+
+
+def is_signed(check: str) -> bool:
+    """Whether a person's signature completes the check."""
+    return check in SIGNED_CHECKS
 
 
 def load_verdict(folder: PhaseFolder) -> Verdict | None:
@@ -202,9 +246,10 @@ def load_verdict(folder: PhaseFolder) -> Verdict | None:
 def store_verdict(
     folder: PhaseFolder, verdict: Verdict, results: Mapping[str, CheckResult], when: str
 ) -> bool:
-    """Append the judgement to the ledger and write the verdict if its identity is new.
+    """Append the judgement to the ledger and write the verdict if anything in it is new.
 
-    Returns whether `verdict.json` was written: an unchanged identity leaves its bytes alone.
+    Returns whether `verdict.json` was written: an unchanged identity leaves its bytes alone, unless
+    a signature came or went, or a verdict upstream is another one.
     """
     files.append_json(
         folder.path / JUDGEMENTS,
@@ -225,10 +270,16 @@ def store_verdict(
     # A damaged or edited verdict must not stay because its identity still reads right.
     with contextlib.suppress(StorageError):
         stored = load_verdict(folder)
-        if stored is not None and stored.identity == verdict.identity:
+        if stored is not None and _is_the_same(stored, verdict):
             return False
     files.write_json(folder.path / VERDICT, verdict.to_json())
     return True
+
+
+def _is_the_same(stored: Verdict, verdict: Verdict) -> bool:
+    same_checks = dict(stored.checks) == dict(verdict.checks)
+    same_upstream = dict(stored.upstream) == dict(verdict.upstream)
+    return stored.identity == verdict.identity and same_checks and same_upstream
 
 
 def last_identity(folder: PhaseFolder) -> str:

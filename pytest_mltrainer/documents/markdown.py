@@ -60,6 +60,10 @@ class Document:
             raise ValueError(f"image path {relative_path!r}, wanted a relative one without '..'")
         return self._add(f"![{written(alt)}]({quote(str(path))})")
 
+    def quote(self, text: Markup) -> Self:
+        """Add blocks that are Markdown already."""
+        return self._add(text.strip())
+
     def code_block(self, text: str, language: str = "") -> Self:
         """Add text to be read letter by letter, such as commands."""
         runs = [len(run) for run in re.findall("`+", text)]

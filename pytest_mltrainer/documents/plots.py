@@ -73,12 +73,12 @@ def learning_curve(
     epochs: Sequence[EpochRecord], metric: str, target: float | None, best_epoch: int
 ) -> bytes:
     """Loss and metric over the epochs, training and validation, with target and best epoch."""
-    with _figure(9.0, 3.8) as (figure, buffer):
+    with svg_figure(9.0, 3.8) as (figure, buffer):
         loss_axes, metric_axes = figure.subplots(1, 2)
         for axes, key in ((loss_axes, "loss"), (metric_axes, metric)):
             _curves(axes, epochs, key)
             _mark_best(axes, epochs, key, best_epoch)
-            axes.set_title(_name(key)[:1].upper() + _name(key)[1:])
+            axes.set_title(readable(key)[:1].upper() + readable(key)[1:])
         _use_log_scale(loss_axes, epochs)
         if target is not None and math.isfinite(target):
             metric_axes.axhline(
@@ -97,17 +97,17 @@ def curve_over_rows(
     goal: float | None,
 ) -> bytes:
     """The score over the number of training rows, by split, with 95 % intervals and the goal."""
-    with _figure(6.4, 3.6) as (figure, buffer):
+    with svg_figure(6.4, 3.6) as (figure, buffer):
         axes = figure.subplots()
         for color, (name, measured) in zip((BLUE, ORANGE, GREEN), scores.items(), strict=False):
             values = [entry.value for entry in measured]
             low = [entry.value if entry.low is None else entry.low for entry in measured]
             high = [entry.value if entry.high is None else entry.high for entry in measured]
-            axes.plot(rows, values, color=color, marker="o", markersize=3.5, label=_name(name))
+            axes.plot(rows, values, color=color, marker="o", markersize=3.5, label=readable(name))
             axes.fill_between(rows, low, high, color=color, alpha=0.15, linewidth=0)
         if goal is not None and math.isfinite(goal):
             axes.axhline(goal, color=GREY, linestyle="--", label=f"goal {number(goal)}")
-        axes.set(xlabel="training rows", ylabel=_name(metric), title="Learning curve")
+        axes.set(xlabel="training rows", ylabel=readable(metric), title="Learning curve")
         axes.legend(loc="lower right")
     return buffer.getvalue()
 
@@ -122,7 +122,7 @@ def confusion_plot(matrix: NDArray[Any], labels: Sequence[str]) -> bytes:
         raise ValueError(f"{len(labels)} labels for {classes} classes")
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     side = min(max(3.5, 1.6 + 0.45 * classes), 9.0)
-    with _figure(side + 1.2, side) as (figure, buffer):
+    with svg_figure(side + 1.2, side) as (figure, buffer):
         axes = figure.subplots()
         image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
         bar = figure.colorbar(image, ax=axes, shrink=0.8)
@@ -150,7 +150,7 @@ def residual_plot(predictions: OutputsAndTargets) -> bytes:
     targets = predictions.targets.astype(np.float64).reshape(-1)
     finite = np.isfinite(outputs) & np.isfinite(targets)
     outputs, targets = outputs[finite], targets[finite]
-    with _figure(9.0, 4.0) as (figure, buffer):
+    with svg_figure(9.0, 4.0) as (figure, buffer):
         left, right = figure.subplots(1, 2)
         if len(targets):
             shown = np.linspace(0, len(targets) - 1, min(len(targets), MOST_POINTS)).astype(int)
@@ -173,7 +173,7 @@ def evidence_curve(curve: Curve) -> bytes:
     The background is transparent and the text has the colour of the text around it (black in a
     file), so that it reads on light and dark. A logarithmic scale leaves out what is not positive.
     """
-    with _figure(6.4, 2.6, _INLINE_STYLE) as (figure, buffer):
+    with svg_figure(6.4, 2.6, _INLINE_STYLE) as (figure, buffer):
         axes = figure.subplots()
         y = np.asarray(curve.y, dtype=np.float64)
         visible = np.isfinite(y) & ((y > 0) if curve.log else True)
@@ -184,11 +184,11 @@ def evidence_curve(curve: Curve) -> bytes:
             label = f"limit {curve.limit:.4g}"
             axes.axhline(curve.limit, color=ORANGE, linestyle="--", label=label)
         if curve.mark is not None and math.isfinite(curve.mark):
-            label = f"{_name(curve.x_label)} {curve.mark:.6g}"
+            label = f"{readable(curve.x_label)} {curve.mark:.6g}"
             axes.axvline(curve.mark, color=GREEN, linestyle=":", label=label)
         if curve.log and visible.any():
             _log_scale(axes)
-        axes.set(xlabel=_name(curve.x_label), ylabel=_name(curve.y_label))
+        axes.set(xlabel=readable(curve.x_label), ylabel=readable(curve.y_label))
         axes.set_title(_shortened(curve.title, 80), loc="left")
         if axes.get_legend_handles_labels()[0]:
             axes.legend()
@@ -196,7 +196,7 @@ def evidence_curve(curve: Curve) -> bytes:
 
 
 @contextmanager
-def _figure(
+def svg_figure(
     width: float, height: float, settings: Mapping[Any, Any] | None = None
 ) -> Iterator[tuple["Figure", io.BytesIO]]:
     """A figure to draw in; on leaving, its SVG stands in the buffer."""
@@ -228,7 +228,7 @@ def _curves(axes: "Axes", epochs: Sequence[EpochRecord], key: str) -> None:
             places = [record.epoch for record in epochs]
             marker = "o" if len(epochs) <= 30 else ""
             axes.plot(places, values, color=color, marker=marker, markersize=3.5, label=side)
-    axes.set(xlabel="epoch", ylabel=_name(key))
+    axes.set(xlabel="epoch", ylabel=readable(key))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
@@ -271,7 +271,8 @@ def _write_counts(axes: "Axes", matrix: NDArray[Any], shares: NDArray[Any]) -> N
         )
 
 
-def _name(key: str) -> str:
+def readable(key: str) -> str:
+    """A name as it stands in a picture: words on one line, 40 characters at most."""
     return _shortened(key.replace("_", " "), 40)
 
 

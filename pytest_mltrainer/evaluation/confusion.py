@@ -10,6 +10,9 @@ from pytest_mltrainer.evaluation.predictions import Array, Predictions
 from pytest_mltrainer.evaluation.proportions import wilson
 from pytest_mltrainer.evaluation.tallies import predicted_labels
 
+IGNORED = -100
+"""The target of a token that does not count."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResidualBin:
@@ -56,6 +59,31 @@ def class_recalls(
         value = float(hit[own].mean()) if n else math.nan
         low, high = wilson(value, n, confidence) if n else (None, None)
         recalls[label] = Measurement(value=value, n=n, low=low, high=high, confidence=confidence)
+    return recalls
+
+
+def part_recalls(predictions: Predictions, kind: str) -> dict[int, Measurement]:
+    """Recall of each class, of each label among the samples that have it, or of each token.
+
+    Tokens of one sequence are not independent: their intervals are too narrow. Empty for kinds
+    without classes.
+    """
+    if kind == "classification":
+        return class_recalls(predictions, predictions.outputs.shape[1])
+    if kind == "sequence":
+        targets = predictions.targets.reshape(-1)
+        counted = targets != IGNORED
+        outputs = predictions.outputs.reshape(len(targets), -1)
+        tokens = Predictions(outputs=outputs[counted], targets=targets[counted])
+        return class_recalls(tokens, outputs.shape[1])
+    if kind != "multilabel":
+        return {}
+    recalls = {}
+    for label in range(predictions.targets.shape[1]):
+        own = predictions.outputs[predictions.targets[:, label] == 1, label]
+        value = float((own > 0).mean()) if len(own) else math.nan
+        low, high = wilson(value, len(own)) if len(own) else (None, None)
+        recalls[label] = Measurement(value=value, n=len(own), low=low, high=high)
     return recalls
 
 

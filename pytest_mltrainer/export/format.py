@@ -4,14 +4,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch import nn
 
 from pytest_mltrainer.core.errors import UserError, did_you_mean
+from pytest_mltrainer.export.signature import Array, Metadata
 from pytest_mltrainer.training.task import Task
 
-Array = np.ndarray[Any, Any]
+__all__ = ["Array", "ExportError", "Exported", "Exporter", "PredictModule"]
 
 
 class ExportError(UserError):
@@ -20,6 +20,8 @@ class ExportError(UserError):
 
 class Exported(Protocol):
     """An exported model, loaded from its file."""
+
+    metadata: Metadata
 
     def __call__(self, inputs: Any) -> Array:
         """Outputs for a batch."""
@@ -31,10 +33,16 @@ class Exporter(Protocol):
 
     file_name: str
     loader: str
-    """`module:Class`, called with the file's path; imports neither torch nor the user's code."""
+    """`module:Class`, called with the file's path; needs nothing of the user's code."""
 
-    def export(self, task: Task, model: nn.Module, inputs: Any, path: Path) -> None:
-        """Write the model, in evaluation mode, with a dynamic batch. Raises ExportError."""
+    def export(
+        self, task: Task, model: nn.Module, inputs: Any, path: Path, metadata: Metadata
+    ) -> tuple[str, ...]:
+        """Write the model, in evaluation mode, with a dynamic batch, and the metadata in it.
+
+        Returns the names of the files that were written into the folder of `path`. Raises
+        ExportError for a model that the format cannot hold.
+        """
         ...
 
 

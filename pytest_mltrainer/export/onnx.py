@@ -2,8 +2,8 @@
 
 import contextlib
 import io
-import logging
-import warnings
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -11,67 +11,61 @@ import torch
 from torch import nn
 
 from pytest_mltrainer.core import files
-from pytest_mltrainer.export.format import ExportError, PredictModule
+from pytest_mltrainer.export.graph import graph_of
+from pytest_mltrainer.export.refusal import listening, refusal
+from pytest_mltrainer.export.signature import METADATA, OUTPUTS, Metadata, named_leaves
 from pytest_mltrainer.training.task import Task
+
+NAME = "ONNX"
+LIMIT_INLINE_BYTES = 2**31 - 2**26
+"""Protocol buffers end at 2 GiB; the graph itself needs some room."""
 
 
 class OnnxExporter:
-    """Exports with dynamo; a data-dependent branch is refused, never traced."""
+    """Exports with dynamo; large weights go into a file beside the model."""
 
     file_name = "model.onnx"
     loader = "pytest_mltrainer.export.onnx_model:OnnxModel"
 
-    def export(self, task: Task, model: nn.Module, inputs: Any, path: Path) -> None:
-        """Write the model with a dynamic batch. `inputs` is a batch of at least 2 samples."""
-        module = PredictModule(task, model.eval())
-        noise = io.StringIO()
-        try:
-            with warnings.catch_warnings(), contextlib.redirect_stdout(noise), _quiet_logs():
-                warnings.simplefilter("ignore")
-                program = torch.onnx.export(
-                    module,
-                    (inputs,),
+    def __init__(self, *, limit_inline_bytes: int = LIMIT_INLINE_BYTES) -> None:
+        """Weights of more than `limit_inline_bytes` are external data."""
+        self._limit_inline_bytes = limit_inline_bytes
+
+    def export(
+        self, task: Task, model: nn.Module, inputs: Any, path: Path, metadata: Metadata
+    ) -> tuple[str, ...]:
+        """Write `model.onnx`, and `model.onnx.data` beside it where the weights are large."""
+        program = graph_of(NAME, task, model, inputs)
+        with listening() as log, contextlib.redirect_stdout(io.StringIO()):
+            try:
+                made = torch.onnx.export(
+                    program,
                     dynamo=True,
-                    dynamic_shapes={"inputs": _dynamic_batch(inputs)},
+                    input_names=list(named_leaves(inputs)),
+                    output_names=[OUTPUTS],
                     verbose=False,
                 )
-                assert program is not None
-                target = path.with_name(f"{files.TEMPORARY}{path.name}")
-                program.save(str(target))
-        except Exception as error:
-            raise ExportError(f"the model cannot be exported to ONNX: {_reason(error)}") from error
-        files.write_bytes(path, target.read_bytes())
-        target.unlink()
+            except Exception as error:  # the converter has exceptions of its own, not public ones
+                raise refusal(NAME, error, log, program) from error
+        assert made is not None
+        made.model.metadata_props[METADATA] = metadata.text()
+        return self._save(made, path)
+
+    def _save(self, made: Any, path: Path) -> tuple[str, ...]:
+        """Save beside the target, then move: the data first, so that no model lacks its own."""
+        weights = (value.const_value for value in made.model.graph.initializers.values())
+        is_large = sum(weight.nbytes for weight in weights if weight) > self._limit_inline_bytes
+        folder = Path(tempfile.mkdtemp(prefix=files.TEMPORARY, dir=path.parent))
+        try:
+            made.save(str(folder / path.name), external_data=is_large)
+            written = sorted(folder.iterdir(), reverse=True)
+            for file in written:
+                files.move(file, path.parent / file.name)
+        except OSError as error:
+            raise files.storage_error("write", path, error) from error
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        return tuple(file.name for file in written)
 
 
 EXPORTER = OnnxExporter()
-
-
-def _dynamic_batch(inputs: Any) -> Any:
-    """The first axis of every tensor is the batch."""
-    if isinstance(inputs, torch.Tensor):
-        return {0: torch.export.Dim.DYNAMIC} if inputs.ndim else None
-    if isinstance(inputs, dict):
-        return {key: _dynamic_batch(value) for key, value in inputs.items()}
-    if isinstance(inputs, list | tuple):
-        return type(inputs)(_dynamic_batch(value) for value in inputs)
-    return None
-
-
-def _reason(error: BaseException) -> str:
-    """The innermost cause, in one line: the exporter wraps it in pages of advice."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {' '.join(lines[:3])[:400]}"
-
-
-@contextlib.contextmanager
-def _quiet_logs() -> Any:
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

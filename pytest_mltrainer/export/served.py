@@ -10,6 +10,7 @@ from pytest_mltrainer.core.digests import sha256_file
 from pytest_mltrainer.core.errors import StorageError
 from pytest_mltrainer.core.hooks import offered, plugin_manager
 from pytest_mltrainer.export.format import Exported, exporter_named, exporters, load_export
+from pytest_mltrainer.export.signature import ONLY, OUTPUTS, Metadata, specs
 from pytest_mltrainer.training.run import TrainingRun
 
 FOLDER = "final_model"
@@ -66,3 +67,15 @@ class ExportedModel:
             return dict(load_file(path))
         except (OSError, ValueError, SafetensorError) as error:
             raise StorageError(f"{path}: not readable ({error})") from error
+
+
+def expected_metadata(run: TrainingRun) -> Metadata:
+    """What the metadata of every export must say, from data, model and checkpoint as they are."""
+    inputs = run.task.collate([run.splits.test[0]])[0]
+    return Metadata(
+        kind=run.task.kind,
+        inputs=specs(inputs, ONLY),
+        outputs=specs(run.predictor()(inputs), OUTPUTS),
+        checkpoint=sha256_file(run.folder.artifact("checkpoints/best.pt")),
+        weights=sha256_file(run.folder.artifact(f"{FOLDER}/{WEIGHTS}")),
+    )

@@ -1,45 +1,18 @@
-"""An export as a service would use it: elsewhere, in any batch size, timed, and ill-treated."""
+"""An export as a service would use it: asked for the test set, timed, and ill-treated."""
 
-import itertools
-import json
-import os
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from pytest_mltrainer.core.errors import UserError
-from pytest_mltrainer.export.format import Array, Exported
+from pytest_mltrainer.export.parity import Parity, Predict, compare, decides_by
+from pytest_mltrainer.export.signature import Array, as_array, named_leaves
 from pytest_mltrainer.training.batches import evaluation_batches
 from pytest_mltrainer.training.run import TrainingRun
 
-WARM_UP, CALLS = 5, 50
-TIMEOUT_S = 120.0
-
-_ELSEWHERE = """
-import importlib, json, sys
-import numpy as np
-from pathlib import Path
-loader, path, inputs = sys.argv[1:]
-module, _, name = loader.partition(":")
-model = getattr(importlib.import_module(module), name)(Path(path))
-found = {}
-for size, batch in np.load(inputs).items():
-    outputs = model(batch)
-    found[size] = {"rows": len(outputs), "finite": bool(np.isfinite(outputs).all())}
-print(json.dumps(found))
-"""
-
-
-class RefusedElsewhere(UserError):
-    """An export could not be loaded, or not asked, where the project is not there."""
+WARM_UP, CALLS, LIMIT_S = 5, 50, 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,44 +61,20 @@ def first_inputs(run: TrainingRun, size: int) -> Any:
     return run.task.collate([run.splits.test[index] for index in range(size)])[0]
 
 
-def load_elsewhere(run: TrainingRun, loader: str, path: Path) -> dict[int, dict[str, Any]]:
-    """Load the file in a process without the project and predict; what came out, by batch size.
-
-    Raises RefusedElsewhere with that process's error.
-    """
-    batches = {str(size): _array(first_inputs(run, size)) for size in batch_sizes(run)}
-    with tempfile.TemporaryDirectory(prefix="mltrainer-export-") as folder:
-        inputs = Path(folder) / "inputs.npz"
-        np.savez(inputs, allow_pickle=False, **batches)
-        done = subprocess.run(
-            [sys.executable, "-P", "-c", _ELSEWHERE, loader, str(path), str(inputs)],
-            cwd=folder,
-            env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT_S,
-            check=False,
-        )
-    if done.returncode:
-        why = _last_error(done.stderr) or f"the process ended with exit status {done.returncode}"
-        raise RefusedElsewhere(f"{path.name}: {why}")
-    return {int(size): found for size, found in json.loads(done.stdout).items()}
+def parities(run: TrainingRun, eager: Predict, exported: Predict) -> Iterator[Parity]:
+    """How far both agree on each batch of the test set; no batch is kept."""
+    decides = decides_by(run.task.kind)
+    for inputs in test_batches(run):
+        yield compare(eager(inputs), exported(inputs), decides=decides)
 
 
-def _last_error(stderr: str) -> str:
-    """What stands behind the last frame of a traceback, in one line: a message may have several."""
-    lines = reversed(stderr.rstrip().splitlines())
-    behind = list(itertools.takewhile(lambda line: not line.startswith("  "), lines))
-    return " ".join(line.strip() for line in reversed(behind))
-
-
-def latency(predict: Exported, run: TrainingRun, size: int) -> Latency:
-    """Times of single calls on real inputs."""
-    inputs = first_inputs(run, size)
+def latency(predict: Predict, inputs: Any) -> Latency:
+    """Times of 50 single calls, fewer where they take more than 5 s in all."""
+    size = len(next(iter(named_leaves(inputs).values())))
     for _ in range(WARM_UP):
         predict(inputs)
-    times = []
-    for _ in range(CALLS):
+    times: list[float] = []
+    while len(times) < CALLS and sum(times) < LIMIT_S:
         start = time.perf_counter()
         predict(inputs)
         times.append(time.perf_counter() - start)
@@ -133,34 +82,30 @@ def latency(predict: Exported, run: TrainingRun, size: int) -> Latency:
     return Latency(p50_ms=p50, p95_ms=p95, p99_ms=p99, samples_per_s=size / (p50 / 1e3))
 
 
-def reactions(predict: Exported, run: TrainingRun) -> dict[str, Reaction]:
-    """What the export does with NaN, a wrong shape, a wrong dtype and an empty batch."""
+def reactions(predict: Predict, run: TrainingRun) -> dict[str, Reaction]:
+    """What the export does with NaN, a wrong shape, a wrong dtype and an empty batch.
+
+    Each fault is in every input at once; NaN is tried where an input is of floating point.
+    """
     inputs = first_inputs(run, min(2, len(run.splits.test)))  # type: ignore[arg-type]
-    if not isinstance(inputs, torch.Tensor):
-        return {}
-    array = _array(inputs)
-    refused = Reaction(is_defined=True, text="refused", wanted="refused")
+    arrays = {name: as_array(leaf) for name, leaf in named_leaves(inputs).items()}
     found: dict[str, Reaction] = {}
-    if array.dtype.kind == "f":
-        outputs = _outputs(predict, np.full_like(array, np.nan))
+    if any(array.dtype.kind == "f" for array in arrays.values()):
+        outputs = _outputs(predict, arrays, _all_nan)
         hidden = outputs is not None and bool(np.isfinite(outputs).all())
         found["NaN in the inputs"] = Reaction(
             is_defined=not hidden,
             text="a finite answer" if hidden else "refused or not finite",
             wanted="refused or not finite",
         )
-    wrong: dict[str, Array] = {
-        "an additional dimension": array[..., None],
-        "another dtype": array.astype(np.float64 if array.dtype != np.float64 else np.float32),
-    }
-    for fault, value in wrong.items():
-        outputs = _outputs(predict, value)
-        found[fault] = (
-            refused
-            if outputs is None
-            else Reaction(is_defined=False, text=f"outputs {outputs.shape}", wanted="refused")
-        )
-    outputs = _outputs(predict, array[:0])
+    for fault, spoil in {
+        "an additional dimension": lambda array: array[..., None],
+        "another dtype": _of_another_dtype,
+    }.items():
+        outputs = _outputs(predict, arrays, spoil)
+        text = "refused" if outputs is None else f"outputs {outputs.shape}"
+        found[fault] = Reaction(is_defined=outputs is None, text=text, wanted="refused")
+    outputs = _outputs(predict, arrays, lambda array: array[:0])
     rows = 0 if outputs is None else len(outputs)
     found["an empty batch"] = Reaction(
         is_defined=rows == 0, text=f"{rows} outputs", wanted="refused or 0 outputs"
@@ -168,15 +113,19 @@ def reactions(predict: Exported, run: TrainingRun) -> dict[str, Reaction]:
     return found
 
 
-def _outputs(predict: Callable[[Any], Array], inputs: Array) -> Array | None:
-    """The outputs, or None when the export refuses the inputs."""
+def _all_nan(array: Array) -> Array:
+    return np.full_like(array, np.nan) if array.dtype.kind == "f" else array
+
+
+def _of_another_dtype(array: Array) -> Array:
+    return array.astype(np.float64 if array.dtype != np.float64 else np.float32)
+
+
+def _outputs(
+    predict: Predict, arrays: dict[str, Array], spoil: Callable[[Array], Array]
+) -> Array | None:
+    """The outputs for spoiled inputs, or None when the export refuses them."""
     try:
-        return predict(inputs)
+        return predict({name: spoil(array) for name, array in arrays.items()})
     except Exception:  # each runtime has exceptions of its own; all of them are refusals
         return None
-
-
-def _array(inputs: Any) -> Array:
-    if not isinstance(inputs, torch.Tensor):
-        raise UserError("the export is tried elsewhere with a single tensor as input only")
-    return inputs.numpy()

@@ -1,10 +1,9 @@
-"""The folder of a finished model: safetensors weights, exports, golden requests, and a manifest."""
+"""The folder of a finished model: safetensors weights, every export, and a manifest of them."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import save
 from torch import nn
@@ -14,6 +13,7 @@ from pytest_mltrainer.core.digests import sha256_file
 from pytest_mltrainer.evaluation.metrics import Metric
 from pytest_mltrainer.export.format import Exporter, exporter_named
 from pytest_mltrainer.export.served import MODEL_MANIFEST, WEIGHTS
+from pytest_mltrainer.export.signature import ONLY, OUTPUTS, Metadata, specs
 from pytest_mltrainer.training.task import Task
 
 
@@ -26,41 +26,39 @@ def write_final_model(
     formats: tuple[str, ...],
     known: Mapping[str, Exporter],
     metric: Metric,
+    checkpoint: str,
 ) -> None:
-    """Write weights and every export, then the manifest that names them with digests and shapes."""
+    """Write weights and every export, then the manifest that names them with digests and shapes.
+
+    `checkpoint` is the sha256 of the checkpoint that `model` has its weights from. Raises
+    ExportError.
+    """
     weights = {
         name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
     }
     files.write_bytes(folder / WEIGHTS, save(_unshared(weights)))
+    with torch.no_grad():
+        outputs = task.predict(model, inputs)
+    metadata = Metadata(
+        kind=task.kind,
+        inputs=specs(inputs, ONLY),
+        outputs=specs(outputs, OUTPUTS),
+        checkpoint=checkpoint,
+        weights=sha256_file(folder / WEIGHTS),
+    )
     names = [WEIGHTS]
     for name in formats:
         exporter = exporter_named(name, dict(known))
-        exporter.export(task, model, inputs, folder / exporter.file_name)
-        names.append(exporter.file_name)
-    with torch.no_grad():
-        outputs = task.predict(model, inputs)
+        names += exporter.export(task, model, inputs, folder / exporter.file_name, metadata)
     files.write_json(
         folder / MODEL_MANIFEST,
         {
-            "kind": task.kind,
+            **metadata.to_json(),
             "metric": metric.name,
             "formats": list(formats),
-            "inputs": describe(inputs),
-            "outputs": describe(outputs),
             "files": {name: sha256_file(folder / name) for name in names},
         },
     )
-
-
-def describe(value: Any) -> Any:
-    """Shape (batch as -1) and dtype of each tensor of a nesting."""
-    if isinstance(value, torch.Tensor | np.ndarray):
-        return {"shape": [-1, *value.shape[1:]], "dtype": str(value.dtype).removeprefix("torch.")}
-    if isinstance(value, dict):
-        return {key: describe(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [describe(part) for part in value]
-    return type(value).__name__
 
 
 def _unshared(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

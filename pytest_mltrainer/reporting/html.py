@@ -17,7 +17,14 @@ LIMIT_TEXT = 4_000
 LIMIT_PICTURE_BYTES = 500_000
 LIMIT_CHECKS = 2_000
 
-_ORDER = {"fail": 0, "cannot judge": 1, "not applicable": 2, "pass": 3}
+_ORDER = {
+    "fail": 0,
+    "cannot judge": 1,
+    "awaiting signature": 2,
+    "waived": 3,
+    "not applicable": 4,
+    "pass": 5,
+}
 
 
 def render_report(

@@ -21,9 +21,14 @@ _COLOURS = {
     "INCOMPLETE": "yellow",
     "BLOCKED": "yellow",
     "NOT NEEDED": "light",
+    "AWAITING SIGNATURE": "yellow",
 }
 LIMIT_LINE = 160
-DECIDING = {"baseline": "the baseline is", "diagnostics": "the diagnosis says"}
+DECIDING = {
+    "baseline": "the baseline is",
+    "diagnostics": "the diagnosis says",
+    "optimization": "the optimization says",
+}
 AFTER_A_MISS = "pytest --phase=diagnostics, which explains the miss and proposes a configuration"
 
 
@@ -59,6 +64,8 @@ def plan_lines(plan: Sequence[Planned]) -> list[str]:
 
 def summary_lines(pipeline: "PipelineRun") -> Iterator[Line]:
     """The gates, one line for each check that did not pass, the decision, and what comes next."""
+    for first in pipeline.before_repair.values():
+        yield f"{_gate_line(first)}  before the repair", {"yellow": True}
     for phase in pipeline.phases:
         summary = pipeline.summaries.get(phase)
         if summary is None:
@@ -70,7 +77,34 @@ def summary_lines(pipeline: "PipelineRun") -> Iterator[Line]:
         if decision := pipeline.decision(phase):
             yield _cut(f"decision: {subject} {decision['status']} ({decision['reason']})"), {}
     yield from _diagnosis_lines(pipeline)
+    yield _cut(f"path: {_path(pipeline)}"), {}
     yield f"next: {_next(pipeline)}", {"bold": True}
+
+
+def _path(pipeline: "PipelineRun") -> str:
+    """`planning > baseline 0.912 (target 0.95) > diagnosed underfitting > round 1: 0.941`."""
+    parts = []
+    for phase in pipeline.phases:
+        summary = pipeline.summaries.get(phase)
+        if summary is None or summary.outcome in ("NOT NEEDED", "BLOCKED"):
+            continue
+        parts += _stations(phase, pipeline.decision(phase) or {})
+    if pipeline.overlay:
+        parts.insert(0, f"repaired {pipeline.overlay.issue}")
+    return " > ".join(parts)
+
+
+def _stations(phase: str, decision: Mapping[str, Any]) -> list[str]:
+    if phase == "diagnostics" and decision:
+        return [f"diagnosed {decision['reason'].partition(':')[0]}"]
+    if phase == "optimization":
+        rounds = decision.get("rounds", ())
+        return [f"round {entry['round']}: {number(entry['value'])}" for entry in rounds]
+    if decision.get("value") is None:
+        return [phase]
+    target = decision.get("target")
+    wanted = f" (target {number(target)})" if target is not None else ""
+    return [f"{phase} {number(decision['value'])}{wanted}"]
 
 
 def _gate_line(summary: "GateSummary") -> str:
@@ -80,7 +114,7 @@ def _gate_line(summary: "GateSummary") -> str:
         parts.append(f"{len(summary.missing)} not run")
     details = ", ".join(parts) or summary.note
     identity = f"  verdict {summary.identity[:12]}" if summary.identity else ""
-    return _cut(f"{summary.phase:<13}{summary.outcome:<11}{details}{identity}")
+    return _cut(f"{summary.phase:<13}{summary.outcome:<10} {details}{identity}")
 
 
 _WORDS = {
@@ -88,6 +122,15 @@ _WORDS = {
     "fail": "failed",
     "cannot judge": "cannot be judged",
     "not applicable": "not applicable",
+    "waived": "waived",
+    "awaiting signature": "awaiting signature",
+}
+
+
+_CHECK_COLOURS: dict[str, dict[str, Any]] = {
+    "not applicable": {},
+    "waived": {"yellow": True},
+    "awaiting signature": {"yellow": True},
 }
 
 
@@ -95,8 +138,8 @@ def _check_lines(summary: "GateSummary") -> Iterator[Line]:
     for result in summary.results:
         if result.outcome != "pass":
             reason = result.reason.strip().partition("\n")[0].removeprefix(f"{result.outcome}: ")
-            colour = {} if result.outcome == "not applicable" else {"red": True}
-            yield _cut(f"  {result.outcome:<15}{result.id}: {reason}"), colour
+            colour = _CHECK_COLOURS.get(result.outcome, {"red": True})
+            yield _cut(f"  {result.outcome:<14} {result.id}: {reason}"), colour
 
 
 def _diagnosis_lines(pipeline: "PipelineRun") -> Iterator[Line]:
@@ -122,6 +165,8 @@ def _next(pipeline: "PipelineRun") -> str:
     decision, diagnosis = pipeline.decision(), pipeline.decision("diagnostics")
     for phase in pipeline.phases:
         summary = pipeline.summaries.get(phase)
+        if summary is not None and summary.outcome == "AWAITING SIGNATURE":
+            return "each role signs: pytest-mltrainer approve --role ROLE --key KEY"
         if summary is None or summary.outcome == "INCOMPLETE":
             return f"run the whole gate: pytest --phase={phase}"
         if summary.outcome == "FAIL" and not (phase == "baseline" and diagnosis):
@@ -136,6 +181,8 @@ def _next(pipeline: "PipelineRun") -> str:
         return AFTER_A_MISS if _is_short(decision) else "pytest --phase=finalization"
     if pipeline.target == "diagnostics" and diagnosis:
         return _after_diagnosis(pipeline, diagnosis)
+    if pipeline.target == "optimization":
+        return "pytest --phase=finalization"
     return f"the model is in {pipeline.project.run_folder.name}/finalization/final_model"
 
 
@@ -153,11 +200,12 @@ def _after_diagnosis(pipeline: "PipelineRun", diagnosis: Mapping[str, Any]) -> s
     """What to do with a diagnosis: the proposed configuration where there is one."""
     if diagnosis["next"] == "finalization":
         return "pytest --phase=finalization"
+    if diagnosis["next"] == "optimization":
+        return "pytest --phase=optimization, which tries what the diagnosis recommends"
     folder = f"{pipeline.project.run_folder.name}/diagnostics"
     proposed = PREVIEWS[diagnosis["status"]]
-    if pipeline.training_run("diagnostics").has(proposed):
-        source = pipeline.project.relative(pipeline.project.config_path)
-        return f"cp {folder}/{proposed} {source}, then pytest --phase=baseline"
+    if pipeline.overlay is None and pipeline.training_run("diagnostics").has(proposed):
+        return f"pytest --phase=finalization, which begins again as {folder}/{proposed} says"
     return f"do what {folder}/diagnostic_report.md recommends, then pytest --phase=baseline"
 
 

@@ -139,9 +139,9 @@ def examine(
     near_optimal = _near_optimal(baseline, findings, curve, score, evidence)
     causes: tuple[Diagnosis, ...] = ()
     if broken or not near_optimal:
-        causes = _causes(findings, curve, broken, evidence, score)
+        causes = causes_of(findings, curve, broken, evidence, score)
     position = standing(
-        evidence, curve, score.value if score else None, _trivial(baseline, evidence)
+        evidence, curve, score.value if score else None, trivial_score(baseline, evidence)
     )
     return Examination(
         evidence=evidence,
@@ -224,7 +224,7 @@ def _near_optimal(
     return f"{level}, {number(linear)}, and more data bring nothing" if reached else ""
 
 
-def _causes(
+def causes_of(
     findings: Findings,
     curve: LearningCurve,
     broken: Broken | None,
@@ -313,7 +313,7 @@ def _agrees(measured: float, recorded: float | None) -> bool:
     return math.isclose(measured, recorded, rel_tol=1e-6) or str(measured) == str(recorded)
 
 
-def _trivial(baseline: TrainingRun, evidence: Evidence) -> float | None:
+def trivial_score(baseline: TrainingRun, evidence: Evidence) -> float | None:
     """The score of a trivial model, which needs no model of ours; None for kinds without one."""
     if "trivial" in evidence.references:
         return evidence.references["trivial"]

@@ -1,24 +1,28 @@
 """The results documents: pure functions of recomputed values, so a gate can write them anew."""
 
+import math
 from collections.abc import Sequence
 
 from pytest_mltrainer.core.decision import Decision
-from pytest_mltrainer.core.measurement import Measurement
+from pytest_mltrainer.core.measurement import Measurement, number
 from pytest_mltrainer.core.ranking import Findings
 from pytest_mltrainer.documents.markdown import Document
 from pytest_mltrainer.documents.plots import confusion_plot, learning_curve, residual_plot
 from pytest_mltrainer.evaluation.confusion import (
+    calibration_error,
     class_recalls,
     confusion_matrix,
     named_confusions,
+    part_recalls,
     residual_quantiles,
 )
 from pytest_mltrainer.evaluation.intervals import measure
 from pytest_mltrainer.evaluation.metrics import METRICS
 from pytest_mltrainer.training.run import SplitEvaluation, TrainingRun
 
+PART_NAMES = {"classification": "class", "multilabel": "label", "sequence": "token"}
 BASELINE_SECTIONS = ("Objective", "Validation", "Training", "Decision", "Diagnosis")
-TEST_SECTIONS = ("Objective", "Test set", "Validation beside test", "Errors")
+TEST_SECTIONS = ("Objective", "Test set", "Calibration", "Validation beside test", "Errors")
 
 
 def baseline_results(run: TrainingRun) -> str:
@@ -27,7 +31,7 @@ def baseline_results(run: TrainingRun) -> str:
     _objective(document, run)
     document.section("Validation")
     if run.has("checkpoints/best.pt"):
-        _scores(document, run.evaluation.validation)
+        scores_table(document, run.evaluation.validation)
     else:
         document.paragraph("There is no finite validation result: the run broke before.")
     _training(document, run)
@@ -44,7 +48,9 @@ def final_results(run: TrainingRun) -> str:
     document = Document("Test results")
     _objective(document, run)
     document.section("Test set")
-    _scores(document, run.evaluation.test)
+    scores_table(document, run.evaluation.test)
+    document.section("Calibration")
+    document.paragraph(calibration_text(run))
     document.section("Validation beside test")
     document.table(
         ["split", "n", run.metric.name],
@@ -56,6 +62,40 @@ def final_results(run: TrainingRun) -> str:
     document.section("Errors")
     _errors(document, run)
     return document.text()
+
+
+def calibration_text(run: TrainingRun) -> str:
+    """The expected calibration error on the test set; for kinds without one, that there is none."""
+    if run.task.kind != "classification":
+        return f"Not applicable: a task of kind {run.task.kind} has no probability of one class."
+    error = calibration_error(run.evaluation.test.predictions)
+    return (
+        f"Expected calibration error {number(error)}: how far confidence and accuracy lie apart, "
+        "in 15 bins of confidence."
+    )
+
+
+def weakest_part(run: TrainingRun) -> str:
+    """The class, label or token with the lowest recall on the test set, the first of equal ones.
+
+    Of a regression the targets with the widest residuals.
+    """
+    predictions = run.evaluation.test.predictions
+    recalls = part_recalls(predictions, run.task.kind)
+    if known := {name: recall for name, recall in recalls.items() if recall.is_finite}:
+        weakest = min(known, key=lambda name: known[name].value)
+        word = PART_NAMES[run.task.kind]
+        return f"The weakest {word} is {weakest}: recall {known[weakest].text()}."
+    if run.task.kind == "regression":
+        bins = residual_quantiles(predictions)
+        if bins:
+            worst = max(bins, key=lambda part: math.hypot(part.mean, part.standard_deviation))
+            spread = math.hypot(worst.mean, worst.standard_deviation)
+            return (
+                f"The model errs most for targets from {number(worst.low)} to "
+                f"{number(worst.high)}: root mean square error {number(spread)} (n = {worst.n})."
+            )
+    return f"Not applicable: a task of kind {run.task.kind} has no classes to compare."
 
 
 def curves_plot(run: TrainingRun) -> dict[str, bytes]:
@@ -94,7 +134,8 @@ def _objective(document: Document, run: TrainingRun) -> None:
     )
 
 
-def _scores(document: Document, split: SplitEvaluation) -> None:
+def scores_table(document: Document, split: SplitEvaluation) -> None:
+    """Every metric with its interval, beside that of a trivial model."""
     predictions, trivial = split.predictions, split.trivial
     rows: list[list[str | float | Measurement | None]] = []
     for name, score in split.scores.items():
@@ -160,3 +201,8 @@ def _errors(document: Document, run: TrainingRun) -> None:
         document.image("Residuals", "plots/residuals.svg")
     else:
         document.paragraph(f"A task of kind {run.task.kind} has no matrix of errors.")
+        if recalls := part_recalls(predictions, run.task.kind):
+            document.table(
+                [PART_NAMES[run.task.kind], "recall"],
+                [[str(name), recall] for name, recall in recalls.items()],
+            )

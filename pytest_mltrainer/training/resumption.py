@@ -1,4 +1,4 @@
-"""Resumes a training from one of its checkpoints in a fresh process, for a few steps."""
+"""Repeats a few steps of a training in a fresh process, from a checkpoint or its beginning."""
 
 import tempfile
 from collections.abc import Iterator
@@ -37,12 +37,13 @@ def resumable_checkpoint(run: TrainingRun, steps: int) -> tuple[str, int] | None
 
 
 def resume_afresh(
-    run: TrainingRun, config: Config, checkpoint: str, steps: int
+    run: TrainingRun, config: Config, checkpoint: str | None, steps: int
 ) -> tuple["np.ndarray[Any, Any]", "np.ndarray[Any, Any]"]:
     """Step records and digests of `steps` updates behind a checkpoint, in a fresh process.
 
-    Raises UserError when that process fails.
+    Without a checkpoint they are the first ones. Raises UserError when that process fails.
     """
+    path = None if checkpoint is None else run.folder.artifact(f"checkpoints/{checkpoint}.pt")
     with _attempt(run, config) as folder:
         request = WorkRequest(
             entry="pytest_mltrainer.training.resumption:resume",
@@ -54,7 +55,7 @@ def resume_afresh(
             threads=run.config.threads,
             steps=(TRAIN,),
             arguments={
-                "checkpoint": str(run.folder.artifact(f"checkpoints/{checkpoint}.pt")),
+                "checkpoint": None if path is None else str(path),
                 "steps": steps,
             },
         )
@@ -62,7 +63,7 @@ def resume_afresh(
         result = choose(config, request.steps).start(request, timeout_s=TIMEOUT_S).result()
         if result.status != "done":
             raise UserError(
-                f"resuming from {checkpoint} failed: {result.message}"
+                f"resuming from {checkpoint or 'the beginning'} failed: {result.message}"
                 + "".join(f"\n    {frame}" for frame in result.traceback)
             )
         output = Path(folder) / RESUMED
@@ -81,18 +82,20 @@ def _attempt(run: TrainingRun, config: Config) -> Iterator[str]:
 
 
 def resume(request: WorkRequest) -> dict[str, Any]:
-    """The worker's entry: go on from a checkpoint for a number of steps."""
+    """The worker's entry: go on from a checkpoint, or begin, for a number of steps."""
     project = Project.load(Path(request.project_root))
     config = Config.from_json(request.config)
-    checkpoint = Checkpoint.load(Path(request.arguments["checkpoint"]))
+    where, steps = request.arguments["checkpoint"], int(request.arguments["steps"])
+    checkpoint = None if where is None else Checkpoint.load(Path(where))
     output = request.folder / RESUMED
     ranks = Ranks.join(request, choose_device(config.for_phase(request.phase).device))
     session = TrainingSession.open(
         project, config, request.phase, load_task(project.task), output, ranks=ranks
     )
-    session.identity = checkpoint.identity
-    session.resume(checkpoint)
-    session.observer.limit_steps = checkpoint.step + int(request.arguments["steps"])
+    if checkpoint is not None:
+        session.identity = checkpoint.identity
+        session.resume(checkpoint)
+    session.observer.limit_steps = (checkpoint.step if checkpoint else 0) + steps
     session.run()
     ranks.leave()
     return {}

@@ -69,6 +69,7 @@ class TrainingRun:
         """
         self.project = project
         self.phase = phase
+        self.whole_config = config
         self.config = config.for_phase(phase)
         self.run_folder = RunFolder(project.run_folder)
         self.folder = PhaseFolder(folder) if folder else self.run_folder.phase(phase)

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from pytest_mltrainer.core.artifacts import Manifest, PhaseFolder, RunFolder
-from pytest_mltrainer.core.config import load_config
 from pytest_mltrainer.core.errors import StorageError, UserError
+from pytest_mltrainer.core.overlay import effective_config
 from pytest_mltrainer.core.project import Project
 from pytest_mltrainer.core.work import TRAIN, WorkRequest
 from pytest_mltrainer.training.checkpoints import Checkpoint
@@ -166,7 +166,7 @@ def _request(run: RecordedRun, checkpoint: str | None) -> WorkRequest:
     project = run.project
     if project is None:
         raise UserError(f"{run.path}: the project's code is not there, only its run folder")
-    config = load_config(project.config_path)
+    config = effective_config(project)
     if config.launch.nodes > 1:
         # Both windows at once would meet at the one rendezvous of their nodes.
         raise UserError(f"{project.config_path}: a training by several nodes is not replayed")

@@ -66,6 +66,7 @@ def capture_source(project: Project) -> SourceState:
                 "tree": tree,
                 "patched": bool(patch),
                 "left_out": skipped,
+                "authors": _authors(git, is_patched=bool(patch)),
             }
     except GitError as error:
         return SourceState(facts={"git": False, "reason": str(error)})
@@ -138,6 +139,17 @@ def _remote(git: ScratchGit) -> str:
         return URL_CREDENTIALS.sub("***@", git.text("config", "--get", "remote.origin.url"))
     except GitError:
         return ""
+
+
+def _authors(git: ScratchGit, *, is_patched: bool) -> list[str]:
+    """Mail addresses of who wrote the commit, and of who is about to write the next one."""
+    trailer = "%(trailers:key=Co-authored-by,valueonly)"
+    written = git.text("show", "-s", f"--format=%ae%n%ce%n{trailer}", "HEAD").splitlines()
+    names = [line.rpartition("<")[2].rstrip(">").strip() for line in written]
+    if is_patched:
+        with contextlib.suppress(GitError):
+            names.append(git.text("config", "--get", "user.email"))
+    return sorted({name for name in names if name})
 
 
 def _git(

@@ -30,7 +30,9 @@ MANIFESTS = st.builds(
     | st.fixed_dictionaries(dict.fromkeys(("status", "next", "reason"), st.text(max_size=4))),
     record=st.dictionaries(st.text(max_size=3), st.integers(), max_size=2),
 )
-OUTCOMES = st.sampled_from(["pass", "fail", "cannot judge", "not applicable"])
+OUTCOMES = st.sampled_from(
+    ["pass", "fail", "cannot judge", "not applicable", "waived", "awaiting signature"]
+)
 CHECK_IDS = st.sampled_from([f"baseline/check_{letter}" for letter in "abcde"])
 SCALARS = st.none() | st.booleans() | st.integers(-3, 3) | st.floats(0, 1) | st.text(max_size=3)
 ANY_JSON = st.recursive(

@@ -91,6 +91,8 @@ def test_decision_is_stored_with_its_reason() -> None:
         "status": "sufficient",
         "next": "finalization",
         "reason": "accuracy 0.9000 (n = 100, 95 % interval 0.8000 to 1.0000), target 0.7000",
+        "value": 0.9,
+        "target": 0.7,
     }
 
 

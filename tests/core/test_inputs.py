@@ -134,7 +134,7 @@ def test_export_settings_concern_export_alone(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.bring("planning", "baseline", "finalization")
     config("model:", "export: {formats: [torchscript]}\nmodel:")(world)
-    assert world.state("finalization").redo == ("export", "documents")
+    assert world.state("finalization").redo == ("export", "service", "documents")
     assert world.state("planning").redo == ("record",)
 
 

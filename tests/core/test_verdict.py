@@ -192,7 +192,7 @@ def test_edited_verdict_is_replaced_by_the_next(tmp_path: Path) -> None:
 
 @given(results=RESULTS)
 def test_worst_is_no_better_than_any(results: list[CheckResult]) -> None:
-    order = ["pass", "not applicable", "cannot judge", "fail"]
+    order = ["pass", "not applicable", "waived", "awaiting signature", "cannot judge", "fail"]
     found = worst(results)
     assert found in results
     assert order.index(found.outcome) == max(order.index(result.outcome) for result in results)
@@ -206,7 +206,9 @@ def test_gate_passes_only_if_every_required_check_ran_and_none_failed(
     outcome = outcome_of(found, required)
     bad = any(result.outcome in ("fail", "cannot judge") for result in found.values())
     missing = set(required) - set(found)
-    assert outcome == ("FAIL" if bad else "INCOMPLETE" if missing else "PASS")
+    waits = any(result.outcome == "awaiting signature" for result in found.values())
+    otherwise = "AWAITING SIGNATURE" if waits else "PASS"
+    assert outcome == ("FAIL" if bad else "INCOMPLETE" if missing else otherwise)
 
 
 @given(results=RESULTS, required=st.lists(CHECK_IDS, unique=True), data=st.data())

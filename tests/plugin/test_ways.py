@@ -20,19 +20,17 @@ def test_a_short_baseline_goes_through_diagnostics(copied: Copied, run: Run) -> 
     assert set(ids_of("diagnostics")) <= set(collected(result))
 
 
-def test_an_optimization_that_is_not_there_blocks_with_advice(copied: Copied, run: Run) -> None:
+def test_a_diagnosed_baseline_goes_through_optimization(copied: Copied, run: Run) -> None:
     project = copied("underfit", "diagnostics")
-    result = run(project, "--phase=finalization")
-    result.stdout.fnmatch_lines(
-        [
-            "diagnostics  PASS *",
-            "finalization BLOCKED *the diagnosis says optimize: copy diagnostics/*",
-            "next: cp .mltrainer/diagnostics/optimization_preview.yaml training_config.yaml,"
-            " then pytest --phase=baseline",
-        ]
-    )
-    assert result.ret == 1
-    assert not (project / ".mltrainer" / "finalization").exists()
+    result = run(project, "--phase=finalization", "--co", "-q")
+    assert set(ids_of("optimization")) <= set(collected(result))
+
+
+def test_a_diagnosed_baseline_points_to_its_optimization(trained: Trained) -> None:
+    said = trained("underfit", "diagnostics").stdout
+    assert "path: planning > baseline " in said
+    assert "> diagnosed underfitting" in said
+    assert "next: pytest --phase=optimization, which tries" in said
 
 
 def test_a_near_optimal_baseline_is_left_to_finalization(trained: Trained) -> None:

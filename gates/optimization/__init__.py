@@ -1,0 +1,1 @@
+"""Is the improvement real, and is it proven?"""

@@ -1,0 +1,83 @@
+"""The model as a graph with named inputs, from which every format is made.
+
+What torch.export refuses (a branch on data, a size that became a constant) no format gets to see.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from pytest_mltrainer.export.format import PredictModule
+from pytest_mltrainer.export.refusal import listening, refusal
+from pytest_mltrainer.export.signature import named_leaves
+from pytest_mltrainer.training.task import Task
+
+
+class LeavesModule(nn.Module):
+    """`task.predict` as a module whose arguments are the tensors of the inputs, in their order."""
+
+    def __init__(self, task: Task, model: nn.Module, inputs: Any) -> None:
+        """`model` must be in evaluation mode; `inputs` show how the tensors are nested."""
+        super().__init__()
+        self.predict = PredictModule(task, model)
+        self._nesting = _without_tensors(inputs)
+
+    def forward(self, *leaves: torch.Tensor) -> torch.Tensor:
+        """Outputs for a batch."""
+        outputs: torch.Tensor = self.predict(_with_tensors(self._nesting, iter(leaves)))
+        return outputs
+
+
+class _Place:
+    """Where a tensor stood."""
+
+
+_PLACE = _Place()
+
+
+def graph_of(format_name: str, task: Task, model: nn.Module, inputs: Any) -> Any:
+    """The `ExportedProgram` of the model in evaluation mode, with a dynamic batch.
+
+    Only the shapes and dtypes of `inputs` count: no sample of the user's gets into the graph.
+    Raises ExportError that names operator and line.
+    """
+    leaves = tuple(_zeros_like(leaf) for leaf in named_leaves(inputs).values())
+    batch = tuple({0: torch.export.Dim.DYNAMIC} if leaf.ndim else None for leaf in leaves)
+    module = LeavesModule(task, model.eval(), inputs).eval()
+    with listening() as log:
+        try:
+            return torch.export.export(
+                module, leaves, dynamic_shapes={"leaves": batch}, strict=False
+            )
+        except Exception as error:  # torch has dozens of types for it, RuntimeError among them
+            raise refusal(format_name, error, log) from error
+
+
+def _zeros_like(leaf: torch.Tensor) -> torch.Tensor:
+    """As the tensor, with two samples at least: torch takes a batch of one for a constant."""
+    return leaf.new_zeros((max(len(leaf), 2), *leaf.shape[1:])) if leaf.ndim else leaf.new_zeros(())
+
+
+def _without_tensors(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return _PLACE
+    return _rebuilt(value, _without_tensors)
+
+
+def _with_tensors(value: Any, leaves: Iterator[torch.Tensor]) -> Any:
+    if isinstance(value, _Place):
+        return next(leaves)
+    return _rebuilt(value, lambda part: _with_tensors(part, leaves))
+
+
+def _rebuilt(value: Any, change: Any) -> Any:
+    """The same nesting of changed parts."""
+    if isinstance(value, dict):
+        return {key: change(part) for key, part in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(change(part) for part in value))
+    if isinstance(value, list | tuple):
+        return type(value)(change(part) for part in value)
+    return value

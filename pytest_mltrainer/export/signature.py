@@ -1,0 +1,162 @@
+"""What goes into an exported file and what comes out: names, dtypes, shapes, and its origin.
+
+The same metadata stand in every file and in `model.json`. Needs neither torch nor user code.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pytest_mltrainer.core.errors import StorageError, UserError
+
+Array = np.ndarray[Any, Any]
+
+METADATA = "pytest_mltrainer"
+"""The key of the metadata in a file."""
+SCHEMA = 1
+BATCH = -1
+"""The size of an axis that takes any batch."""
+ONLY = "inputs"
+"""The name of an input that is the only one, and the first part of names in a tuple."""
+OUTPUTS = "outputs"
+
+
+class InputError(UserError):
+    """Inputs are not what an export takes; the text says which one, found and wanted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorSpec:
+    """One tensor: its name, its dtype in NumPy's words, and its shape, where -1 is the batch."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+    def check(self, array: Array) -> None:
+        """Raise InputError unless `array` is such a tensor."""
+        shown = ", ".join("batch" if size == BATCH else str(size) for size in self.shape)
+        if str(array.dtype) != self.dtype:
+            raise InputError(
+                f"input '{self.name}': found {array.dtype}, wanted {self.dtype}: convert it first"
+            )
+        if len(array.shape) != len(self.shape) or any(
+            wanted not in (BATCH, found)
+            for found, wanted in zip(array.shape, self.shape, strict=True)
+        ):
+            raise InputError(
+                f"input '{self.name}': found shape {array.shape}, wanted ({shown}), as in "
+                "`example_input` of the task"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metadata:
+    """What an export takes and gives, and what it was made from.
+
+    `checkpoint` and `weights`: sha256 of the checkpoint that was exported, and of the file of
+    weights that lies beside the export.
+    """
+
+    kind: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    checkpoint: str
+    weights: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The metadata as they are stored."""
+        # Through JSON, so that tuples are lists as they are when they are read.
+        stored: dict[str, Any] = json.loads(json.dumps({"schema": SCHEMA, **asdict(self)}))
+        return stored
+
+    def text(self) -> str:
+        """The metadata as they stand in a file."""
+        return json.dumps(self.to_json(), sort_keys=True)
+
+    @classmethod
+    def from_text(cls, text: str | None, path: Path) -> "Metadata":
+        """The metadata of a file. Raises StorageError when there are none of ours."""
+        try:
+            stored = json.loads(text or "")
+            if stored.pop("schema") != SCHEMA:
+                raise ValueError(f"its schema is not {SCHEMA}")
+            for side in ("inputs", "outputs"):
+                stored[side] = tuple(
+                    TensorSpec(**{**spec, "shape": tuple(spec["shape"])}) for spec in stored[side]
+                )
+            return cls(**stored)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise StorageError(
+                f"{path}: no metadata of pytest-mltrainer in it ({error}); export the model again"
+            ) from error
+
+    def arrays(self, inputs: Any) -> dict[str, Array]:
+        """Inputs by name, as arrays. Raises InputError unless names, dtypes and shapes fit.
+
+        `inputs` is nested as the task's inputs are, or a mapping from names to arrays.
+        """
+        given = {name: as_array(leaf) for name, leaf in named_leaves(inputs).items()}
+        names = [spec.name for spec in self.inputs]
+        if given.keys() != set(names):
+            raise InputError(
+                f"inputs: found {', '.join(given) or 'none'}; wanted {', '.join(names)}"
+            )
+        for spec in self.inputs:
+            spec.check(given[spec.name])
+        return {name: given[name] for name in names}
+
+
+class ServedModel:
+    """A file as a service uses it: any batch in, an array out. One subclass a format."""
+
+    metadata: Metadata
+
+    def __call__(self, inputs: Any) -> Array:
+        """Outputs for a batch. Raises InputError for inputs that the file does not take."""
+        return self.run(self.metadata.arrays(inputs))
+
+    def run(self, arrays: Mapping[str, Array]) -> Array:
+        """Outputs for arrays that fit, in the order of the metadata."""
+        raise NotImplementedError
+
+
+def specs(value: Any, only: str) -> tuple[TensorSpec, ...]:
+    """The tensors of a nesting; `only` names one that stands alone."""
+    return tuple(
+        TensorSpec(
+            name=name,
+            dtype=str(leaf.dtype).removeprefix("torch."),
+            shape=(BATCH, *map(int, leaf.shape[1:])) if len(leaf.shape) else (),
+        )
+        for name, leaf in named_leaves(value, only).items()
+    )
+
+
+def named_leaves(value: Any, only: str = ONLY) -> dict[str, Any]:
+    """The tensors and arrays of a nesting, by name; what else is in it is left out.
+
+    A key of a mapping names what it holds; in a tuple the number does: `tokens`, `pair.0`.
+    """
+    return {name or only: leaf for name, leaf in _leaves(value, only)}
+
+
+def _leaves(value: Any, only: str, name: str = "") -> list[tuple[str, Any]]:
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return [(name, value)]
+    if isinstance(value, Mapping):
+        parts = [(f"{name}.{key}" if name else str(key), part) for key, part in value.items()]
+    elif isinstance(value, list | tuple):
+        parts = [(f"{name or only}.{number}", part) for number, part in enumerate(value)]
+    else:
+        return []
+    return [leaf for path, part in parts for leaf in _leaves(part, only, path)]
+
+
+def as_array(leaf: Any) -> Array:
+    """A tensor or array as an array of NumPy."""
+    return leaf.detach().cpu().numpy() if hasattr(leaf, "detach") else np.asarray(leaf)

@@ -1,0 +1,185 @@
+"""The released monitor at work: quiet on sound windows, alarmed by each planted fault.
+
+A fresh process that has only NumPy to go by imports `monitor.py` from a copy of the final model's
+folder, as a service would, and checks windows of the half that calibrated nothing.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pytest_mltrainer.core.errors import UserError
+from pytest_mltrainer.release.monitoring import Reference, latency_halves
+
+SOUND_WINDOWS, FAULT_WINDOWS = 1_000, 50
+TIMEOUT_S = 300.0
+FAULTS = {
+    "shift": ("input_drift", "each input moved by 3 of its standard deviations"),
+    "spread": ("input_spread", "each input ten times as far from its mean"),
+    "label shift": (
+        "label_shift",
+        "only requests with the rarest answer, or the largest twentieth",
+    ),
+    "confidence": ("confidence", "outputs a tenth as large, or ten times where they are small"),
+    "NaN burst": ("not_finite", "one request of a window answered by NaN"),
+    "latency": ("latency", "each call takes ten times as long"),
+}
+"""By name: the rule that must alarm, and what is done to the windows."""
+
+_PROGRAM = """
+import json, sys
+import numpy as np
+from pathlib import Path
+import monitor
+
+data = dict(np.load("proof.npz"))
+order = json.loads(Path("order.json").read_text())
+names, sound, faulty = order["names"], order["sound"], order["faulty"]
+watch = monitor.Monitor.load(".")
+generator = np.random.default_rng(1)
+inputs = {name: data[f"input:{name}"] for name in names}
+outputs, latencies = data["outputs"], data["latencies"]
+
+
+def asked(parts):
+    return parts["inputs"] if list(parts) == ["inputs"] else parts
+
+
+def deviation(part):
+    return part.std(axis=0, keepdims=True)
+
+
+def moved(part, change):
+    return change(part.astype(np.float64)) if part.dtype.kind in "iuf" else part
+
+
+def rarest():
+    values = monitor.answer_values(watch.kind, outputs.astype(np.float64))
+    if set(np.unique(values)) <= {0.0, 1.0}:
+        means = values.mean(axis=0)
+        present = np.flatnonzero((means > 0) & (means < 1))
+        if not len(present):
+            return None
+        return np.flatnonzero(values[:, present[means[present].argmin()]] == 1)
+    column = values[:, values.std(axis=0).argmax()]
+    return np.argsort(column, kind="stable")[-max(len(column) // 20, 1):]
+
+
+def alarms(fault, count):
+    found = []
+    rows = np.arange(len(outputs))
+    parts, answers, times = dict(inputs), outputs, latencies
+    if fault == "shift":
+        change = lambda x: x + 3 * np.where(deviation(x) > 0, deviation(x), 1)
+        parts = {name: moved(part, change) for name, part in parts.items()}
+    if fault == "spread":
+        change = lambda x: x.mean(axis=0, keepdims=True) * -9 + 10 * x
+        parts = {name: moved(part, change) for name, part in parts.items()}
+    if fault == "confidence":
+        sure = monitor.confidence(watch.kind, answers.astype(np.float64)).mean()
+        least = 0.5 if watch.kind == "multilabel" else 1 / answers.shape[-1]
+        answers = answers * (0.1 if sure > (1 + least) / 2 else 10)
+    if fault == "latency":
+        times = times * 10
+    if fault == "label shift":
+        rows = rarest()
+        if rows is None:
+            answers, rows = answers[..., ::-1], np.arange(len(outputs))
+    for _ in range(count):
+        drawn = generator.choice(rows, watch.window)
+        given, said = {name: part[drawn] for name, part in parts.items()}, answers[drawn]
+        if fault == "NaN burst":
+            said = said.astype(np.float64)
+            said[0] = np.nan
+        taken = generator.choice(times, watch.window)
+        found.append([alarm.rule for alarm in watch.check(asked(given), said, taken)])
+    return found
+
+
+print(json.dumps({
+    "torch": "torch" in sys.modules,
+    "sound": alarms("", sound),
+    "faults": {fault: alarms(fault, faulty) for fault in order["faults"]},
+}))
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """What the monitor said: shares of windows with an alarm."""
+
+    false_alarms: float
+    false_by_rule: Mapping[str, float]
+    windows: int
+    detected: Mapping[str, float]
+    needs_torch: bool
+
+
+class MonitorFailed(UserError):
+    """The released monitor could not be imported or ended with an error."""
+
+
+def prove(
+    folder: Path, reference: Reference, latencies_ms: "np.ndarray[Any, Any]", rules: set[str]
+) -> Proof:
+    """Run the monitor of a final model's folder. Raises MonitorFailed with its error."""
+    leaves, outputs = reference.half("proof")
+    faults = [fault for fault, (rule, _) in FAULTS.items() if rule in rules]
+    _, latencies = latency_halves(latencies_ms)
+    with tempfile.TemporaryDirectory(prefix="mltrainer-monitor-") as copy:
+        for name in ("monitor.py", "monitoring_rules.json"):
+            shutil.copy(folder / name, copy)
+        arrays = {f"input:{leaf.name}": leaf.values for leaf in leaves}
+        np.savez(
+            Path(copy) / "proof.npz",
+            allow_pickle=False,
+            outputs=outputs,
+            latencies=latencies,
+            **arrays,
+        )
+        order = {
+            "names": [leaf.name for leaf in leaves],
+            "sound": SOUND_WINDOWS,
+            "faulty": FAULT_WINDOWS,
+            "faults": faults,
+        }
+        (Path(copy) / "order.json").write_text(json.dumps(order), encoding="utf-8")
+        said = _run(Path(copy))
+    by_rule = {
+        rule: sum(rule in window for window in said["sound"]) / SOUND_WINDOWS
+        for rule in sorted(rules)
+    }
+    return Proof(
+        false_alarms=sum(bool(window) for window in said["sound"]) / SOUND_WINDOWS,
+        false_by_rule=by_rule,
+        windows=len(said["sound"]),
+        detected={
+            fault: sum(FAULTS[fault][0] in window for window in said["faults"][fault])
+            / FAULT_WINDOWS
+            for fault in faults
+        },
+        needs_torch=said["torch"],
+    )
+
+
+def _run(folder: Path) -> Any:
+    done = subprocess.run(
+        [sys.executable, "-c", _PROGRAM],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+        raise MonitorFailed(f"the monitor ended with an error: {lines[-1]}")
+    return json.loads(done.stdout)

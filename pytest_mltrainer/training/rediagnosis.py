@@ -1,0 +1,28 @@
+"""The diagnosis between two rounds: what holds back the best configuration so far."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pytest_mltrainer.core.evidence import Detector
+from pytest_mltrainer.core.ranking import diagnose
+from pytest_mltrainer.training.diagnosis import causes_of, trivial_score
+from pytest_mltrainer.training.evidence import gather_evidence
+from pytest_mltrainer.training.learning_curve import LearningCurve
+from pytest_mltrainer.training.recommended import CanPatch, advise, standing
+from pytest_mltrainer.training.run import TrainingRun
+
+
+def diagnose_again(
+    run: TrainingRun, detectors: Mapping[str, Detector], can_patch: CanPatch
+) -> tuple[str, list[dict[str, Any]]]:
+    """The issue of a trained run, and what to try against it, as `recommendations.json` has it.
+
+    Like the diagnosis of a baseline, but for the learning curve: that takes trainings of its own.
+    """
+    evidence = gather_evidence(run, evaluated=True)
+    score = run.evaluation.validation.objective
+    curve = LearningCurve(kind="not judged", reason="it is drawn for the baseline alone")
+    causes = causes_of(diagnose(evidence, detectors), curve, None, evidence, score)
+    position = standing(evidence, curve, score.value, trivial_score(run, evidence))
+    advice = advise(causes, evidence, position, can_patch)
+    return causes[0].id, [entry.to_json() for entry in advice]
