@@ -27,7 +27,8 @@ YES = Need(answer="yes")
 def need(phase: str, target: str, decisions: Decisions) -> Need:
     """Whether the way to `target` leads through `phase`: fast 1-2-5, else by the decisions.
 
-    The target was asked for by name; only finalization may have to wait for a diagnosis.
+    The target was asked for by name; only finalization may have to wait for a diagnosis, and
+    optimization needs one whatever the baseline is.
     """
     baseline = decisions.get("baseline")
     if phase == "finalization" and baseline and baseline["next"] == "diagnostics":
@@ -39,6 +40,8 @@ def need(phase: str, target: str, decisions: Decisions) -> Need:
         return YES
     if phase == target or phase not in ("diagnostics", "optimization"):
         return YES
+    if target == "optimization":
+        return YES  # Asked for by name, it tries what a diagnosis recommends.
     if baseline and baseline["next"] == "finalization":
         return Need(answer="no", reason=f"the baseline is {text_of(baseline)}")
     if phase not in STEPS:

@@ -21,7 +21,6 @@ def test_one_command_repairs_and_goes_on(trained: Trained) -> None:
     assert "the baseline is broken (lr_too_low); beginning again with training.learn" in said
     assert "path: repaired lr_too_low > planning > baseline 0." in said
     assert "2 superseded" in said
-    assert " failed" not in said.splitlines()[-1]
 
 
 def test_its_report_keeps_the_first_attempt_apart(trained: Trained) -> None:
