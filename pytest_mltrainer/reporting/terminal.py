@@ -151,7 +151,8 @@ def _diagnosis_lines(pipeline: "PipelineRun") -> Iterator[Line]:
     ]
     decision = pipeline.decision()
     deepest = "diagnostics" if pipeline.decision("diagnostics") else "baseline"
-    missed = [deepest] if _is_short(decision) else []
+    is_cured = pipeline.decision("optimization") is not None
+    missed = [deepest] if _is_short(decision) and not is_cured else []
     for phase in [*failed, *missed][:1]:
         run = pipeline.training_run(phase)
         if run.has("diagnoses.json"):
