@@ -21,10 +21,15 @@ settings.register_profile("mltrainer", deadline=None)
 settings.load_profile("mltrainer")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Know the mark of what `tox -e slow` runs."""
+    config.addinivalue_line("markers", "slow: whole runs of a minute and more; tox -e slow")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def clean_rooms(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Clean rooms are made once for a run of the tests, beside the trained projects."""
-    os.environ["MLTRAINER_CACHE"] = str(_shared(tmp_path_factory) / "cache")
+    os.environ.setdefault("MLTRAINER_CACHE", str(_shared(tmp_path_factory) / "cache"))
 
 
 def _shared(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -134,6 +134,7 @@ def assert_fails(result: CheckResult, says: str) -> None:
     assert re.search(says, result.reason), result.reason
 
 
+@pytest.mark.slow
 def test_three_formats_pass_and_are_measured_beside_pytorch(project: Path) -> None:
     export_again(project, formats=FORMATS)
     for check in ("exported", "export_parity", "inference_tested"):
@@ -279,6 +280,7 @@ def test_metadata_of_another_model(project: Path) -> None:
     assert_fails(judge_check("finalization/exported", project), says)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["regression", "multilabel"])
 def test_regression_and_multilabel_are_judged_by_what_they_decide(
     kind: str, copied: Copied

@@ -400,10 +400,7 @@ def test_a_short_run_is_explained_and_its_mending_proposed(trained: Trained) -> 
     assert re.search(said, project.stdout), "the cost stands before the first training"
     summary = project.stdout.partition("= pipeline =")[2]
     assert "decision: the diagnosis says optimize (underfitting: " in summary
-    assert (
-        "next: cp .mltrainer/diagnostics/optimization_preview.yaml training_config.yaml, "
-        "then pytest --phase=baseline"
-    ) in summary
+    assert "next: pytest --phase=optimization, which tries what the diagnosis" in summary
 
 
 def test_a_broken_run_is_explained_although_its_gate_failed(trained: Trained) -> None:
@@ -414,9 +411,10 @@ def test_a_broken_run_is_explained_although_its_gate_failed(trained: Trained) ->
     assert stored(project.path, "diagnosis.json")["issue"] == "nan_loss"
     summary = project.stdout.partition("= pipeline =")[2]
     assert re.search(r"baseline +FAIL .*\n(  .*\n)+diagnostics +PASS", summary)
-    assert "next: cp .mltrainer/diagnostics/overlay.yaml training_config.yaml" in summary
+    assert "which begins again as .mltrainer/diagnostics/overlay.yaml says" in summary
 
 
+@pytest.mark.slow
 def test_the_proposed_configuration_repairs_the_run(copied: Copied) -> None:
     """The overlay in the user's place: planning and baseline pass. A real run, about 40 s."""
     project = copied("nan_loss", "diagnostics")

@@ -171,4 +171,4 @@ def test_every_role_can_sign(copied: Copied) -> None:
 def test_the_chain_discloses_how_often_somebody_tried(copied: Copied) -> None:
     result = judge_check(CUSTODY, copied("healthy", "finalization"))
     assert result.outcome == "pass"
-    assert {"final training started: 1", "test set opened: 1"} <= set(result.notes)
+    assert {"final training started: 1", "test set opened: 2"} <= set(result.notes)

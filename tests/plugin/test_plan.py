@@ -29,8 +29,8 @@ def test_a_fresh_project(tmp_path: Path, run: Run) -> None:
             "mltrainer: planning * run data, rehearse, record (not done yet)",
             "mltrainer: baseline * run train, evaluate, diagnose, documents (not done yet)",
             "mltrainer: diagnostics  perhaps (only if the baseline misses its target)",
-            "mltrainer: optimization not needed (optimization is not part of this version *",
-            "mltrainer: finalization run train, evaluate, export, documents (not done yet)",
+            "mltrainer: optimization perhaps (only if the baseline misses its target)",
+            "mltrainer: finalization run train, evaluate, export, service, documents (not done yet)",
         ]
     )
     assert len(lines) == 5
@@ -85,7 +85,7 @@ def test_a_decision_that_leads_elsewhere_is_told(copied: Copied, run: Run) -> No
     pytest.LineMatcher(lines).fnmatch_lines(
         [
             "mltrainer: diagnostics  run bottleneck, capacity, diagnose, documents (not done yet)",
-            "mltrainer: finalization perhaps (only if the diagnosis finds nothing left to gain)",
+            "mltrainer: finalization perhaps (only if the diagnosis finds a way to it)",
         ]
     )
 

@@ -2,14 +2,16 @@
 
 import json
 from collections.abc import Callable
-from pathlib import Path
+from typing import Any
 
-from gate_runs import Copied, Run, configure, properties, suites
+import pytest
+from gate_runs import Copied, properties, suites
 from support import TrainedProject, run_pytest
 
 from pytest_mltrainer.core.config import load_config
-from pytest_mltrainer.core.overlay import make_overlay, store_overlay
+from pytest_mltrainer.core.overlay import Overlay
 from pytest_mltrainer.core.project import Project
+from pytest_mltrainer.pipeline_run import GateSummary, PipelineRun
 
 Trained = Callable[..., TrainedProject]
 
@@ -41,27 +43,30 @@ def test_the_users_file_stays_and_the_ledger_tells(trained: Trained) -> None:
     assert overlay["patch"] == {"training.learning_rate": 0.01}
 
 
-def test_the_next_run_says_which_overlay_it_runs_with(trained: Trained, tmp_path: Path) -> None:
+def test_the_next_run_says_which_overlay_it_runs_with(trained: Trained) -> None:
     project = trained("stall", "finalization").path
     plan = run_pytest(project, "--phase=baseline", "--mltrainer-plan", "-p", "no:cacheprovider")
     assert "overlay.json of the run folder (training.learning_rate: 0.01)" in plan.stdout
     assert "baseline     judge" in plan.stdout
 
 
-def test_a_repaired_baseline_that_is_broken_needs_a_person(copied: Copied, run: Run) -> None:
-    project = copied("nan_loss", "diagnostics")
-    loaded = Project.load(project)
-    own = load_config(loaded.config_path)
-    store_overlay(loaded.run_folder, make_overlay(own, {"seed": own.seed}, "nan_loss"))
-    result = run(project, "--phase=finalization")
-    result.stdout.fnmatch_lines(["baseline * FAIL *", "finalization BLOCKED *"])
-    assert "beginning again" not in result.stdout.str()
-    assert result.ret == 1
-
-
-def test_nothing_is_repaired_in_frozen_mode(copied: Copied, run: Run) -> None:
-    project = copied("stall", "diagnostics")
-    configure(project, {"budgets": {"baseline_minutes": 50}})
-    result = run(project, "--phase=finalization", "--mltrainer-frozen")
-    assert not (project / ".mltrainer" / "overlay.json").exists()
-    assert result.ret == 1
+@pytest.mark.parametrize(
+    ("target", "changes", "repairs"),
+    [
+        ("finalization", {}, True),
+        ("optimization", {}, True),
+        ("diagnostics", {}, False),
+        ("finalization", {"frozen": True}, False),
+        ("finalization", {"overlay": Overlay(patch={}, issue="nan_loss", made_for="")}, False),
+    ],
+    ids=["finalization", "optimization", "only diagnosed", "frozen", "repaired before"],
+)
+def test_when_a_broken_baseline_is_repaired(
+    copied: Copied, target: str, changes: dict[str, Any], repairs: bool
+) -> None:
+    project = Project.load(copied("stall", "diagnostics"))
+    config = load_config(project.config_path)
+    pipeline = PipelineRun(project=project, config=config, target=target, **changes)
+    assert pipeline.repair() is None, "its diagnosis was not judged"
+    pipeline.summaries["diagnostics"] = GateSummary(phase="diagnostics", outcome="PASS", note="")
+    assert (pipeline.repair() is not None) == repairs

@@ -393,7 +393,7 @@ def test_the_command_shows_what_is_signed(
         "model: final_model/model.onnx sha256 ",
         "test accuracy: 0.9692 (n = 130",
         "wanted at least 0.9",
-        "test set opened: 1",
+        "test set opened: 2",
         "difference to the last approved: there is none before this",
         "nobody is there to confirm: add --yes",
     ):

@@ -39,7 +39,7 @@ def test_a_signed_run_is_production_ready(
     shown = capsys.readouterr().out
     assert shown.endswith("production-ready\n")
     assert "technical     approved: tom@example.org" in shown
-    assert "test set opened: 1" in shown
+    assert "test set opened: 2" in shown
 
 
 def test_before_the_signatures_it_is_not(

@@ -14,7 +14,7 @@ from pytest_mltrainer.core.verdict import SIGNED_CHECKS
 from pytest_mltrainer.release.verify import find_run, verify_run
 from pytest_mltrainer.release.waivers import WAIVABLE, check_waivable
 
-CHECK = "finalization/inference_tested"
+CHECK = "finalization/confusion_analysed"
 WAIVER = "sam@example.org"
 
 
@@ -36,19 +36,19 @@ def test_a_waived_failure_is_shown_and_can_be_approved(
     waiting: Path, waiver_office: Office
 ) -> None:
     config = waiting / "training_config.yaml"
-    config.write_text(f"{config.read_text()}\nlimits: {{latency_p95_ms: 0.000001}}\n")
-    command = ("--phase=finalization", "--mltrainer-frozen", "-k", "inference_tested", *QUIET)
+    config.write_text(f"{config.read_text()}\nlimits: {{min_class_recall: 1.0}}\n")
+    command = ("--phase=finalization", "--mltrainer-frozen", "-k", "confusion_analysed", *QUIET)
     assert "1 failed" in run_pytest(waiting, *command).stdout
-    assert judge_signatures(waiting, inference_tested="fail").outcome == "FAIL"
-    assert waive(waiver_office, waiting, "--reason", "slow runner") == 0
+    assert judge_signatures(waiting, confusion_analysed="fail").outcome == "FAIL"
+    assert waive(waiver_office, waiting, "--reason", "rare class") == 0
     done = run_pytest(waiting, *command, "--junitxml=report.xml")
     assert "1 waived" in done.stdout
     said = f"waived: {WAIVER} answers for it until "
     skipped = list(ET.parse(waiting / "report.xml").getroot().iter("skipped"))
     assert any(said in case.get("message", "") for case in skipped)
-    assert judge_signatures(waiting, inference_tested="waived").outcome == "AWAITING SIGNATURE"
+    assert judge_signatures(waiting, confusion_analysed="waived").outcome == "AWAITING SIGNATURE"
     waiver_office.sign_all(waiting)
-    assert judge_signatures(waiting, inference_tested="waived").outcome == "PASS"
+    assert judge_signatures(waiting, confusion_analysed="waived").outcome == "PASS"
     found = verify_run(*find_run(waiting))
     assert found.is_ready, found.problems
     assert WAIVER in found.waived[CHECK]
@@ -56,7 +56,7 @@ def test_a_waived_failure_is_shown_and_can_be_approved(
 
 def test_a_waiver_that_nobody_signed_is_none(waiting: Path, waiver_office: Office) -> None:
     waiver_office.sign_all(waiting)
-    judge_signatures(waiting, inference_tested="waived")
+    judge_signatures(waiting, confusion_analysed="waived")
     problems = verify_run(*find_run(waiting)).problems
     assert f"the waiver of {CHECK} is missing: nobody has signed yet" in problems
 
@@ -82,7 +82,7 @@ def test_what_cannot_be_waived_now(
 def test_who_may_not_waive(
     waiting: Path, office: Office, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    judge_signatures(waiting, inference_tested="fail")
+    judge_signatures(waiting, confusion_analysed="fail")
     key = str(office.key(PEOPLE["product"]))
     assert (
         main(["waive", "--check", CHECK, "--key", key, "--reason", "x", "--yes", str(waiting)]) == 2

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from support import QUIET, phase_folder, run_pytest
 
 COMMAND = ("--phase=diagnostics", *QUIET)
@@ -30,6 +31,7 @@ def kill_worker_behind_its_first_training(project: Path) -> Path:
     return found[0]
 
 
+@pytest.mark.slow
 def test_killed_diagnosis_goes_on_behind_its_last_training(copied: Callable[..., Path]) -> None:
     """Some 30 s: two runs of the diagnosis, for only they show that the attempt is taken up."""
     project = copied("underfit")
