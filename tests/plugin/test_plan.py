@@ -30,7 +30,7 @@ def test_a_fresh_project(tmp_path: Path, run: Run) -> None:
             "mltrainer: baseline * run train, evaluate, diagnose, documents (not done yet)",
             "mltrainer: diagnostics  perhaps (only if the baseline misses its target)",
             "mltrainer: optimization perhaps (only if the baseline misses its target)",
-            "mltrainer: finalization run train, evaluate, export, service, documents (not done yet)",
+            "mltrainer: finalization run train, evaluate, export, service, documents (not done*",
         ]
     )
     assert len(lines) == 5
