@@ -151,12 +151,14 @@ def _build(folder: Path, lock: Path, timeout_s: float) -> None:
 
 def _command(arguments: list[str], deadline: float) -> None:
     try:
+        if (left_s := deadline - time.monotonic()) <= 0:
+            raise subprocess.TimeoutExpired(arguments, 0)
         done = subprocess.run(
             arguments,
             capture_output=True,
             text=True,
             errors="replace",
-            timeout=max(deadline - time.monotonic(), 1.0),
+            timeout=left_s,
             check=False,
         )
     except subprocess.TimeoutExpired:

@@ -79,10 +79,7 @@ def test_no_index_is_no_fault_of_the_lock(lock: Path, monkeypatch: pytest.Monkey
         make_room(lock, timeout_s=300)
 
 
-def test_a_room_that_takes_too_long_is_not_there(
-    lock: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MLTRAINER_CACHE", str(tmp_path / "empty"))
+def test_a_room_that_takes_too_long_is_not_there(lock: Path) -> None:
     with pytest.raises(RoomUnavailable, match=r"release\.clean_room_minutes"):
         make_room(lock, timeout_s=0.0)
 
