@@ -189,6 +189,8 @@ def _files(root: Path) -> list[Path]:
             check=True,
         ).stdout
     except (OSError, subprocess.SubprocessError):
+        listed = b""
+    if not listed:  # No git, or a copy in a folder that the repository around it ignores.
         return sorted(path for path in root.rglob("*") if path.is_file() and _is_own(path, root))
     names = listed.decode(errors="surrogateescape").split("\0")
     return [root / name for name in names if name and (root / name).is_file()]
