@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-import numpy as np
 from pytest_mltrainer.diagnostics import detectors
 from pytest_mltrainer.diagnostics.readings import can_patch
 
@@ -15,16 +14,11 @@ from pytest_mltrainer.core.judge import Judge
 from pytest_mltrainer.core.proposal import places
 from pytest_mltrainer.documents.compare import differences
 from pytest_mltrainer.training.diagnosis import Examination, examine
-from pytest_mltrainer.training.digests import DIGESTS_FILE, read_digests
-from pytest_mltrainer.training.divergence import Divergence, first_divergence
 from pytest_mltrainer.training.optimized import Optimized, examine_optimization
 from pytest_mltrainer.training.progress import Progress
 from pytest_mltrainer.training.ranks import RANKS_FILE
-from pytest_mltrainer.training.resumption import resumable_checkpoint, resume_afresh
 from pytest_mltrainer.training.run import TrainingRun
 from pytest_mltrainer.training.task import Task
-
-Rows = np.ndarray[Any, Any]
 
 
 def training_completed(run: TrainingRun, judge: Judge) -> None:
@@ -108,60 +102,6 @@ def metric_recomputed(run: TrainingRun, judge: Judge) -> None:
         at_most=max(one_sample, run.config.limits.max_metric_difference * abs(logged)),
         artifact=run.described("checkpoints/best.pt"),
     )
-
-
-def resumes(run: TrainingRun, judge: Judge) -> None:
-    """A fresh process goes on from the latest checkpoint and repeats the recorded steps exactly."""
-    steps = run.config.limits.probe_steps
-    found = resumable_checkpoint(run, steps)
-    if found is None:
-        judge.not_applicable(f"no periodic checkpoint has {steps} recorded steps behind it")
-    name, start = found
-    repeats(run, judge, name, start=start, steps=steps)
-
-
-def repeats(run: TrainingRun, judge: Judge, name: str | None, *, start: int, steps: int) -> None:
-    """A fresh process repeats `steps` recorded steps behind a checkpoint, or the first, exactly."""
-    where = f"behind {name}" if name else "from the beginning"
-    again = f"resumed from {name}" if name else f"trained again {where}"
-    source = f"checkpoints/{name}.pt" if name else "telemetry/steps.rec"
-    repeated, digests = resume_afresh(run, run.whole_config, name, steps)
-    recorded = run.telemetry.steps[start : start + steps]
-    judge.equal(len(repeated), steps, what=f"steps trained again {where}")
-    digests_then = read_digests(run.folder.artifact(DIGESTS_FILE))
-    digests_then = digests_then[np.isin(digests_then["step"], recorded["step"])]
-    judge.equal(len(digests), len(digests_then), what=f"digests of steps {where}")
-    # At the same step the digest, named first, tells more: it follows the order of cause.
-    compared = [first_divergence(digests, digests_then), _different_record(repeated, recorded)]
-    if differing := [entry for entry in compared if entry]:
-        first = min(differing, key=lambda entry: entry.step)
-        judge.fail(
-            what=f"{first.part} of step {first.step}, {again}",
-            measured=first.text(),
-            wanted="equal bit for bit",
-            artifact=run.described(source),
-        )
-    judge.that(
-        True,
-        what=f"{steps} steps {where}, trained again in a fresh process",
-        measured="generators, batch, loss, gradient norm and learning rate equal bit for bit, "
-        f"gradients and parameters in {int(np.count_nonzero(digests['gradients']))} steps",
-        wanted="equal",
-        artifact=run.described(source),
-    )
-
-
-def _different_record(repeated: Rows, recorded: Rows) -> Divergence | None:
-    """The first step record that differs, in the order of cause."""
-    columns = ("step", "loss", "gradient_norm", "learning_rate")
-    differs = {name: np.flatnonzero(repeated[name] != recorded[name]) for name in columns}
-    rows = {name: int(places[0]) for name, places in differs.items() if places.size}
-    if not rows:
-        return None
-    name = min(rows, key=rows.__getitem__)
-    one, other = (float(part[name][rows[name]]).hex() for part in (repeated, recorded))
-    step = int(recorded["step"][rows[name]])
-    return Divergence(step=step, part=name, one=one, other=other, equal_until=step - 1)
 
 
 @lru_cache(maxsize=1)

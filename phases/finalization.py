@@ -11,13 +11,11 @@ from pytest_mltrainer.core.digests import sha256_file
 from pytest_mltrainer.core.errors import UserError
 from pytest_mltrainer.core.hooks import offered, plugin_manager
 from pytest_mltrainer.core.ledger import FINAL_TRAINING, record, record_opening
-from pytest_mltrainer.core.steps import STEPS
 from pytest_mltrainer.core.work import WorkRequest
 from pytest_mltrainer.export.format import exporters
 from pytest_mltrainer.export.served import FOLDER, MODEL_MANIFEST
 from pytest_mltrainer.release.documents import final_documents
 from pytest_mltrainer.release.final_model import write_final_model
-from pytest_mltrainer.release.reproduction import WITNESSED, witness
 from pytest_mltrainer.release.rivals import enter_openings
 from pytest_mltrainer.release.service import SERVICE_FILES, write_service
 from pytest_mltrainer.training.evidence import gather_evidence
@@ -39,15 +37,9 @@ def work(request: WorkRequest) -> dict[str, Any]:
 
 def _train(final: PhaseWork) -> Iterable[str]:
     """Train, entered in the ledger first: how often somebody tried is part of the result."""
-    is_first = not final.request.rank
-    if is_first and not (final.output / "checkpoints" / "last.pt").exists():
+    if not final.request.rank and not (final.output / "checkpoints" / "last.pt").exists():
         record(final.run, FINAL_TRAINING, seed=final.config.for_phase(final.phase).seed)
-    written = train(final)
-    run = run_so_far(final)
-    if is_first and not run.is_broken:
-        # Here, where the numbers were made: another machine can only compare.
-        witness(run, final.inputs_of(STEPS[final.phase][0]), final.output)
-    return [*written, WITNESSED]
+    return train(final)
 
 
 def _evaluate(final: PhaseWork, run: TrainingRun) -> Iterable[str]:
@@ -74,6 +66,7 @@ def _export(final: PhaseWork, run: TrainingRun) -> Iterable[str]:
             task=run.task,
             model=model,
             inputs=run.task.example_input(run.splits),
+            datasets=(run.splits.train, run.splits.validation),
             formats=run.config.export.formats,
             known=exporters(offered(manager, "mltrainer_exporters")),
             metric=run.metric,

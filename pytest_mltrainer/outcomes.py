@@ -133,6 +133,7 @@ class Outcomes:
                 judgements=[entry.to_json() for entry in judge.judgements] if judge else [],
                 notes=list(judge.notes) if judge else [],
                 guidance=getattr(report, GUIDANCE, ""),
+                witnessed=dict(judge.witnessed) if judge else {},
             ),
         )
 

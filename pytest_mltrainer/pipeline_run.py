@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +37,7 @@ from pytest_mltrainer.core.verdict import (
     store_verdict,
     worst,
 )
+from pytest_mltrainer.core.witness import store_witnessed
 from pytest_mltrainer.core.work import WorkEvent
 from pytest_mltrainer.launchers import choose
 from pytest_mltrainer.reporting.html import write_report
@@ -91,7 +92,7 @@ class PipelineRun:
     def state(self, phase: str) -> PhaseState:
         """The state of a phase as it is on disk now."""
         checks: Mapping[str, Path] = self.user_checks.get(phase, {})
-        state = inspect(self.project, self.config_of(phase), phase, checks)
+        state = inspect(self.project, self.config_of(phase), phase, checks, anywhere=self.frozen)
         if self.is_partial:
             # Only a part of the user's tests was asked for: that others are gone means nothing.
             gone = [why for why in state.verdict_changes if why.endswith(" is gone")]
@@ -99,13 +100,7 @@ class PipelineRun:
             sources = "the source of a check changed"
             if gone and sources in changes:
                 changes.remove(sources)
-            return PhaseState(
-                phase=state.phase,
-                manifest=state.manifest,
-                stale=state.stale,
-                verdict=state.verdict,
-                verdict_changes=changes,
-            )
+            return replace(state, verdict_changes=changes)
         return state
 
     def config_of(self, phase: str) -> Config:
@@ -261,6 +256,7 @@ class PipelineRun:
             basis=basis,
             checks={name: result.outcome for name, result in results.items()},
             previous=last_identity(folder),
+            witnessed=store_witnessed(folder, stored, results),
             upstream={
                 earlier: summary.identity
                 for earlier, summary in self.summaries.items()

@@ -16,10 +16,12 @@ import torch
 
 from pytest_mltrainer.core import files
 from pytest_mltrainer.core.artifacts import (
+    FAILING_INPUTS,
     JUDGEMENTS,
     MANIFEST,
     REPORTS,
     VERDICT,
+    WITNESSED,
     Manifest,
     RunFolder,
     StepRecord,
@@ -112,7 +114,9 @@ def reseal(project: Path, phase: str) -> None:
     """
     folder = phase_folder(project, phase)
     manifest = Manifest.from_json(files.read_json(folder / MANIFEST), folder / MANIFEST)
-    there = set(file_names(folder)) - {MANIFEST, VERDICT, JUDGEMENTS, *REPORTS}
+    of_the_gate = (f"{FAILING_INPUTS}/", f"{WITNESSED}/")
+    there = {name for name in file_names(folder) if not name.startswith(of_the_gate)}
+    there -= {MANIFEST, VERDICT, JUDGEMENTS, *REPORTS}
     added = there.difference(manifest.artifacts)
     last = list(manifest.steps)[-1]
     steps: dict[str, StepRecord] = {}

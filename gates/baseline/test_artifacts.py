@@ -1,7 +1,8 @@
 """Is everything there that proves the run, and does it say what was measured?"""
 
 import numpy as np
-from pytest_mltrainer.gates.common import best_is_best, metric_recomputed, resumes
+from pytest_mltrainer.gates.common import best_is_best, metric_recomputed
+from pytest_mltrainer.gates.repetition import resumes
 
 from pytest_mltrainer.core.inputs import CurrentInputs
 from pytest_mltrainer.core.judge import Judge

@@ -1,22 +1,22 @@
 """Can the final training be made again from what was recorded?"""
 
-from typing import Any
-
 import numpy as np
+from pytest_mltrainer.gates.repetition import Rows, witnessed
 
 from pytest_mltrainer.core.config import Limits
 from pytest_mltrainer.core.judge import Judge
 from pytest_mltrainer.release.clean_room import LOCK
 from pytest_mltrainer.release.environment_lock import EnvironmentLock, conflicts, read_lock
-from pytest_mltrainer.release.reproduction import WITNESSED, other_numerics, reproduce
+from pytest_mltrainer.release.reproduction import reproduce
 from pytest_mltrainer.release.reproduction_clone import NotRebuilt
-from pytest_mltrainer.training.digests import DIGESTS_FILE, read_digests
+from pytest_mltrainer.training.digests import DIGEST, DIGESTS_FILE, read_digests
 from pytest_mltrainer.training.divergence import first_divergence
+from pytest_mltrainer.training.elsewhere import other_numerics
 from pytest_mltrainer.training.environment import LOCK_FILE
 from pytest_mltrainer.training.run import TrainingRun
 
-Rows = np.ndarray[Any, Any]
 DEPLOYED = f"final_model/{LOCK}"
+REPETITION = "clone.digests.rec"
 
 
 def test_reproduction_runs(training_run: TrainingRun, limits: Limits, judge: Judge) -> None:
@@ -26,19 +26,27 @@ def test_reproduction_runs(training_run: TrainingRun, limits: Limits, judge: Jud
     sources), with the recorded data by digest, and trains `probe_steps` updates in a fresh process.
     Generators, batch and loss of each step, and gradients and parameters where they were digested,
     must be those of the final training. Where another version or machine computes, bits cannot be
-    repeated: then the repetition that was made where the run trained is compared (witnessed).
+    repeated: then the repetition that the gate made where the run trained is compared (witnessed).
     """
     recorded = read_digests(training_run.folder.artifact(DIGESTS_FILE))[: limits.probe_steps]
     if not len(recorded):
         judge.cannot("the final training recorded no digest of a step")
     if others := other_numerics(training_run):
-        _judge_witnessed(training_run, others, recorded, judge)
+        content = witnessed(training_run.folder, judge, REPETITION, others)
+        repeated = np.frombuffer(content, DIGEST)
+        if not len(repeated):
+            judge.cannot("the repetition that was kept has no step")
+        steps = min(len(repeated), len(recorded))
+        _judge_equal(
+            training_run, repeated[:steps], recorded[:steps], judge, "what planning recorded"
+        )
         return
     inputs = training_run.manifest.steps["train"].inputs
     try:
         found = reproduce(training_run, inputs, len(recorded))
     except NotRebuilt as error:
         judge.fail(what="the training made again", measured=error, wanted="it runs")
+    judge.witness(REPETITION, found.digests.tobytes())
     if found.clone.tree:
         wanted = training_run.planned("source.json")["tree"]
         judge.equal(found.clone.tree, wanted, what=f"tree of {found.clone.source}")
@@ -104,19 +112,6 @@ def _resolves(lock: EnvironmentLock, judge: Judge) -> None:
         measured="; ".join(unmet[:5]) or "none",
         wanted="none: see `pip check`",
     )
-
-
-def _judge_witnessed(run: TrainingRun, others: list[str], recorded: Rows, judge: Judge) -> None:
-    """Compare the repetition that was made where the run trained."""
-    here = f"this machine computes otherwise than the one that trained ({'; '.join(others)})"
-    if not run.has(WITNESSED):
-        judge.cannot(f"{here}, and no repetition was kept there: judge it there")
-    judge.note(f"witnessed: {here}; compared is the repetition that was made there")
-    repeated = read_digests(run.folder.artifact(WITNESSED))
-    if not len(repeated):
-        judge.cannot("the repetition that was kept has no step")
-    steps = min(len(repeated), len(recorded))
-    _judge_equal(run, repeated[:steps], recorded[:steps], judge, "what planning recorded")
 
 
 def _judge_equal(

@@ -1,11 +1,7 @@
 """Was the final model trained whole, chosen on validation alone, and can it be resumed?"""
 
-from pytest_mltrainer.gates.common import (
-    best_is_best,
-    metric_recomputed,
-    resumes,
-    training_completed,
-)
+from pytest_mltrainer.gates.common import best_is_best, metric_recomputed, training_completed
+from pytest_mltrainer.gates.repetition import resumes
 
 from pytest_mltrainer.core.judge import Judge, guided_by
 from pytest_mltrainer.training.run import TrainingRun

@@ -4,10 +4,10 @@ import numpy as np
 from pytest_mltrainer.gates.common import (
     config_is_patched,
     optimized,
-    repeats,
     says_the_same,
     stopping_epoch,
 )
+from pytest_mltrainer.gates.repetition import repeats
 
 from pytest_mltrainer.core.digests import sha256_file
 from pytest_mltrainer.core.files import read_json

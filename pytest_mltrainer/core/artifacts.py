@@ -17,6 +17,8 @@ JUDGEMENTS = "judgements.jsonl"
 REPORTS = ("gate.xml", "report.html")
 FAILING_INPUTS = "parity"
 """The folder of inputs that a gate found to fail, kept for replay; no artifacts, as its reports."""
+WITNESSED = "witnessed"
+"""The folder of what a gate repeated, for machines that cannot; the verdict holds its digests."""
 LIMIT_NAME_CHARACTERS = 200
 
 
@@ -139,7 +141,7 @@ class PhaseFolder:
             if found != digest:
                 problems[name] = "is missing" if found == MISSING else "was changed"
         known = {*manifest.artifacts, MANIFEST, VERDICT, JUDGEMENTS, *REPORTS}
-        found_by_gate = f"{FAILING_INPUTS}/"
+        found_by_gate = (f"{FAILING_INPUTS}/", f"{WITNESSED}/")
         there = {name for name in file_names(self.path) if not name.startswith(found_by_gate)}
         strangers = there - known
         return problems | dict.fromkeys(sorted(strangers), "was added")

@@ -62,6 +62,6 @@ def catalogue(phase: str) -> tuple[Check, ...]:
 def source_digest(phase: str, user_files: list[Path]) -> str:
     """Digest of the sources of all checks of a gate: ours, their shared bodies, the user's."""
     ours = {path.name: digest_source(path) for path in gate_modules(phase).values()}
-    ours["common"] = digest_source(gates_folder() / "common.py")
+    ours |= {path.name: digest_source(path) for path in gates_folder().glob("*.py")}
     theirs = sorted(digest_source(path) for path in set(user_files))
     return digest_value({"ours": ours, "theirs": theirs})

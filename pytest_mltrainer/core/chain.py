@@ -20,6 +20,7 @@ from pytest_mltrainer.core.files import read_json, read_ledger
 from pytest_mltrainer.core.project import PHASES
 from pytest_mltrainer.core.route import need
 from pytest_mltrainer.core.verdict import Verdict, load_verdict
+from pytest_mltrainer.core.witness import witness_problems
 
 FINAL = "finalization"
 BEST = "checkpoints/best.pt"
@@ -91,6 +92,7 @@ def read_link(run: RunFolder, phase: str, *, is_judged: bool) -> Link:
             return Link(phase=phase, manifest=manifest, problems=(*problems, str(error)))
         problems += _verdict_problems(phase, manifest, verdict)
         problems += _previous_problems(folder, verdict)
+        problems += witness_problems(folder, verdict) if verdict else ()
     return Link(phase=phase, manifest=manifest, verdict=verdict, problems=tuple(problems))
 
 

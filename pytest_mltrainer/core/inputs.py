@@ -36,6 +36,11 @@ class Change:
     before: str | None
     now: str | None
 
+    @property
+    def is_numerics(self) -> bool:
+        """Whether only what computes is another: the version of a package, the machine."""
+        return self.name.startswith("numerics/")
+
     def text(self) -> str:
         """The change in words, naming file or key, and values where they are short."""
         kind, _, rest = self.name.partition("/")

@@ -60,6 +60,7 @@ class Judge:
 
     judgements: list[Judgement] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    witnessed: dict[str, bytes] = field(default_factory=dict)
 
     def __call__(
         self,
@@ -135,6 +136,13 @@ class Judge:
     def note(self, text: str) -> None:
         """Something that the reader should know beside the judgement; decides nothing."""
         self.notes.append(text)
+
+    def witness(self, name: str, content: bytes) -> None:
+        """Keep what was repeated here, for a machine that computes otherwise and cannot.
+
+        The gate stores it as `witnessed/NAME` beside the artifacts, bound to its verdict.
+        """
+        self.witnessed[name] = content
 
     def cannot(self, reason: str) -> NoReturn:
         """End the check: there is nothing to judge by. Never a pass."""

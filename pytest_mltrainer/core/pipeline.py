@@ -21,7 +21,10 @@ LONG_TRAINING_S = 600.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhaseState:
-    """What is there of a phase, and what is not what it was."""
+    """What is there of a phase, and what is not what it was.
+
+    `elsewhere`: what computed otherwise where it was done than it does here.
+    """
 
     phase: str
     manifest: Manifest | None
@@ -29,6 +32,7 @@ class PhaseState:
     verdict: Verdict | None = None
     verdict_changes: Sequence[str] = ()
     rehearsed_s: float | None = None
+    elsewhere: Sequence[str] = ()
 
     @property
     def is_done(self) -> bool:
@@ -81,11 +85,17 @@ class Planned:
 
 
 def inspect(
-    project: Project, config: Config, phase: str, user_checks: Mapping[str, Any]
+    project: Project,
+    config: Config,
+    phase: str,
+    user_checks: Mapping[str, Any],
+    *,
+    anywhere: bool = False,
 ) -> PhaseState:
     """The state of a phase. `user_checks` maps the ids of the user's checks to their files.
 
     Files are hashed, nothing is imported. Damage is a reason to redo, never an exception.
+    `anywhere`: that other versions or hardware did the work is no reason to redo it.
     """
     run = RunFolder(project.run_folder)
     folder = run.phase(phase)
@@ -99,12 +109,17 @@ def inspect(
     inputs = CurrentInputs(project, config, run)
     damaged = folder.damaged(manifest)
     stale: dict[str, list[str]] = {}
+    elsewhere: list[str] = []
     for step in STEPS[phase]:
         record = manifest.steps.get(step.name)
         if record is None:
             stale[step.name] = [f"step {step.name} was not done"]
             continue
-        reasons = [change.text() for change in inputs.changes(step, phase, record.inputs)]
+        changes = inputs.changes(step, phase, record.inputs)
+        if anywhere:
+            elsewhere += [change.text() for change in changes if change.is_numerics]
+            changes = [change for change in changes if not change.is_numerics]
+        reasons = [change.text() for change in changes]
         reasons += [
             f"artifact {phase}/{name} {what}"
             for name, what in damaged.items()
@@ -123,11 +138,14 @@ def inspect(
         verdict = load_verdict(folder)
     except StorageError as error:
         return PhaseState(phase=phase, manifest=manifest, stale=stale, verdict_changes=[str(error)])
-    changes = (
-        verdict.basis.differences(gate_basis(config, manifest, user_checks)) if verdict else []
-    )
+    basis = gate_basis(config, manifest, user_checks)
     return PhaseState(
-        phase=phase, manifest=manifest, stale=stale, verdict=verdict, verdict_changes=changes
+        phase=phase,
+        manifest=manifest,
+        stale=stale,
+        verdict=verdict,
+        verdict_changes=verdict.basis.differences(basis) if verdict else [],
+        elsewhere=list(dict.fromkeys(elsewhere)),
     )
 
 
@@ -175,14 +193,15 @@ def decisions_of(states: Mapping[str, PhaseState]) -> dict[str, Mapping[str, Any
 
 
 def _planned(state: PhaseState, *, honour: bool) -> Planned:
+    where = f"; done elsewhere: {', '.join(state.elsewhere)}" if state.elsewhere else ""
     if honour and state.verdict is not None:
-        reason = f"verdict {state.verdict.identity[:12]} holds, nothing changed"
+        reason = f"verdict {state.verdict.identity[:12]} holds, nothing changed{where}"
         return Planned(phase=state.phase, action="honour", reason=reason)
     if state.is_done:
         reason = (
             "; ".join(state.verdict_changes) or "artifacts are current, the gate is judged live"
         )
-        return Planned(phase=state.phase, action="judge", reason=reason)
+        return Planned(phase=state.phase, action="judge", reason=reason + where)
     return Planned(
         phase=state.phase,
         action="run",

@@ -61,6 +61,7 @@ class CheckResult:
     judgements: Sequence[Mapping[str, Any]] = ()
     notes: Sequence[str] = ()
     guidance: str = ""
+    witnessed: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def worst(results: Sequence[CheckResult]) -> CheckResult:
@@ -98,7 +99,10 @@ class Basis:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """PASS, FAIL, INCOMPLETE or AWAITING SIGNATURE of one gate, over `basis`."""
+    """PASS, FAIL, INCOMPLETE or AWAITING SIGNATURE of one gate, over `basis`.
+
+    `witnessed` are digests of what the checks repeated where the run trained.
+    """
 
     phase: str
     outcome: GateOutcome
@@ -106,6 +110,7 @@ class Verdict:
     checks: Mapping[str, CheckOutcome]
     previous: str = ""
     upstream: Mapping[str, str] = field(default_factory=dict)
+    witnessed: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def identity(self) -> str:
@@ -167,6 +172,7 @@ class Verdict:
                 "identity": self.identity,
                 "previous": self.previous,
                 "upstream": dict(self.upstream),
+                "witnessed": dict(self.witnessed),
             },
         }
 
@@ -199,6 +205,7 @@ class Verdict:
                 checks=predicate["checks"],
                 previous=predicate["previous"],
                 upstream=predicate["upstream"],
+                witnessed=predicate["witnessed"],
             )
             is_edited = digest_value(verdict.to_json()) != digest_value(stored)
             earned = _outcome(verdict.checks, basis.required)
@@ -249,7 +256,7 @@ def store_verdict(
     """Append the judgement to the ledger and write the verdict if anything in it is new.
 
     Returns whether `verdict.json` was written: an unchanged identity leaves its bytes alone, unless
-    a signature came or went, or a verdict upstream is another one.
+    a signature came or went, or a verdict upstream or something witnessed is another one.
     """
     files.append_json(
         folder.path / JUDGEMENTS,
@@ -279,7 +286,8 @@ def store_verdict(
 def _is_the_same(stored: Verdict, verdict: Verdict) -> bool:
     same_checks = dict(stored.checks) == dict(verdict.checks)
     same_upstream = dict(stored.upstream) == dict(verdict.upstream)
-    return stored.identity == verdict.identity and same_checks and same_upstream
+    same_witness = dict(stored.witnessed) == dict(verdict.witnessed)
+    return stored.identity == verdict.identity and same_checks and same_upstream and same_witness
 
 
 def last_identity(folder: PhaseFolder) -> str:

@@ -9,9 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pytest_mltrainer.core import files
 from pytest_mltrainer.core.config import Config
-from pytest_mltrainer.core.inputs import UNREADABLE_HERE, current_numerics
 from pytest_mltrainer.core.project import Project
 from pytest_mltrainer.core.work import TRAIN, WorkRequest
 from pytest_mltrainer.launchers import choose
@@ -24,8 +22,6 @@ from pytest_mltrainer.training.session import TrainingSession
 from pytest_mltrainer.training.task import load_task
 
 REPRODUCED = "reproduced"
-WITNESSED = "reproduction/digests.rec"
-"""The repetition that was made where the run trained: what another machine compares."""
 TIMEOUT_S = 600.0
 
 
@@ -77,35 +73,6 @@ def reproduce(run: TrainingRun, inputs: Mapping[str, str], steps: int) -> Reprod
             digests=read_digests(attempt / REPRODUCED / DIGESTS_FILE),
             strays=tuple(result.values["strays"]),
         )
-
-
-def witness(run: TrainingRun, inputs: Mapping[str, str], output: Path) -> None:
-    """Keep a repetition for machines that compute otherwise and cannot make one.
-
-    None is kept where several processes trained together, or where it cannot be made here: the gate
-    that makes its own says why.
-    """
-    (output / WITNESSED).unlink(missing_ok=True)
-    launch = run.config.launch
-    if launch.processes * launch.nodes > 1:
-        return
-    try:
-        found = reproduce(run, inputs, run.config.limits.probe_steps)
-    except NotRebuilt:
-        return
-    files.write_bytes(output / WITNESSED, found.digests.tobytes())
-
-
-def other_numerics(run: TrainingRun) -> list[str]:
-    """What computes otherwise here than where the run trained; bits cannot be compared then."""
-    inputs = run.manifest.steps["train"].inputs
-    found = []
-    for name, recorded in inputs.items():
-        if name.startswith("numerics/") and name not in UNREADABLE_HERE:
-            now = current_numerics(name.partition("/")[2], run.config)
-            if now != recorded:
-                found.append(f"{name.partition('/')[2]} {recorded} -> {now}")
-    return found
 
 
 def train_again(request: WorkRequest) -> dict[str, Any]:

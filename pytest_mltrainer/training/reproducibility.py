@@ -59,6 +59,14 @@ def fix_seeds(seed: int) -> FixedSeeds:
     return FixedSeeds(seed, _MADE_HERE)
 
 
+def available_device(wanted: str) -> torch.device:
+    """The device of `device:`, or the processor where this machine lacks it: enough to evaluate."""
+    try:
+        return choose_device(wanted)
+    except ConfigError:
+        return torch.device("cpu")
+
+
 def make_deterministic(*, threads: int, exceptions: Iterable[str] = ()) -> None:
     """Deterministic algorithms on, cuDNN's search off, threads pinned.
 

@@ -28,7 +28,11 @@ from pytest_mltrainer.training.evaluate import predict_split
 from pytest_mltrainer.training.objective import maximizes, objective_metric
 from pytest_mltrainer.training.profile import profile_data
 from pytest_mltrainer.training.progress import is_better
-from pytest_mltrainer.training.reproducibility import choose_device, fix_seeds, make_deterministic
+from pytest_mltrainer.training.reproducibility import (
+    available_device,
+    fix_seeds,
+    make_deterministic,
+)
 from pytest_mltrainer.training.task import Splits, Task, load_task
 from pytest_mltrainer.training.telemetry import Telemetry
 from pytest_mltrainer.training.tracking import load_data
@@ -155,7 +159,7 @@ class TrainingRun:
         except RuntimeError as error:
             reason = " ".join(str(error).split())
             raise StorageError(f"the checkpoint does not fit the model: {reason[:300]}") from error
-        return model.to(choose_device(self.config.device)).eval()
+        return model.to(available_device(self.config.device)).eval()
 
     def predictor(self) -> "Callable[[Any], np.ndarray[Any, Any]]":
         """The best checkpoint in evaluation mode, as a function from inputs to outputs."""

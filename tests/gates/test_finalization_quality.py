@@ -29,7 +29,6 @@ from pytest_mltrainer.core.ledger import OPENING, events
 from pytest_mltrainer.core.project import Project
 from pytest_mltrainer.core.verdict import CheckResult
 from pytest_mltrainer.release.registry import Registry
-from pytest_mltrainer.release.reproduction import WITNESSED
 from pytest_mltrainer.training.digests import DIGEST, DIGESTS_FILE
 
 LOCK = "requirements.lock.txt"
@@ -380,34 +379,6 @@ def test_without_index_and_wheels_it_cannot_be_judged(
     result = judge_check("finalization/clean_room_serve", project)
     assert result.outcome == "cannot judge"
     assert "neither an index nor wheels were reached" in result.reason
-
-
-def trained_elsewhere(project: Path) -> None:
-    """What the manifest says when the machine that trained had another torch."""
-    with artifact_edited(project, "finalization/manifest.json") as manifest:
-        manifest["steps"]["train"]["inputs"]["numerics/torch"] = "1.0.0"
-
-
-def test_elsewhere_the_repetition_that_was_made_there_is_compared(copied: Copied) -> None:
-    project = copied("healthy", "finalization")
-    trained_elsewhere(project)
-    result = judge_check("finalization/reproduction_runs", project)
-    assert result.outcome == "pass", result.reason
-    assert any(
-        note.startswith("witnessed: ") and "torch 1.0.0 -> " in note for note in result.notes
-    )
-    another_loss_at_step_7(project)
-    result = judge_check("finalization/reproduction_runs", project)
-    assert "step 7: loss differs" in result.reason
-
-
-def test_elsewhere_nothing_is_judged_without_a_witness(copied: Copied) -> None:
-    project = copied("healthy", "finalization")
-    trained_elsewhere(project)
-    (folder(project) / WITNESSED).unlink()
-    result = judge_check("finalization/reproduction_runs", project)
-    assert result.outcome == "cannot judge"
-    assert "no repetition was kept there" in result.reason
 
 
 def test_a_model_that_is_ready_is_released_and_one_changed_byte_is_not(
