@@ -9,19 +9,18 @@ loss, some 20 us together); gradients and parameters, which cost 1 to 3 % of a s
 from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
 import xxhash
+from torch import nn
 
 from pytest_mltrainer.core import files
+from pytest_mltrainer.training.batches import TrainingLoader
 from pytest_mltrainer.training.generators import Generators
-from pytest_mltrainer.training.observer import Scalar, named_gradients
+from pytest_mltrainer.training.observer import Observer, Scalar, named_gradients
 from pytest_mltrainer.training.telemetry import BLOCK_STEPS
-
-if TYPE_CHECKING:
-    from pytest_mltrainer.training.session import TrainingSession
 
 DIGEST = np.dtype(
     [
@@ -40,17 +39,71 @@ DIGESTS_FILE = "telemetry/digests.rec"
 _WORD = 2**64 - 1
 
 
+class Drawn(Protocol):
+    """What a loop draws for its updates."""
+
+    def ends_epoch(self) -> bool:
+        """Whether the present update is the last one of its epoch."""
+        ...
+
+    def take(self) -> tuple[int, int]:
+        """Digest of the ids of the samples since the last update, and their number; 0: unknown."""
+        ...
+
+
+class DrawnBatches:
+    """The batches of our own loader, by their numbers in the order of an epoch."""
+
+    def __init__(self, loader: TrainingLoader, observer: Observer) -> None:
+        """`observer` knows the present epoch."""
+        self._loader = loader
+        self._observer = observer
+        self._numbers: list[int] = []
+
+    def add(self, number: int) -> None:
+        """A batch was drawn."""
+        self._numbers.append(number)
+
+    def ends_epoch(self) -> bool:
+        """Whether the last batch of the epoch is among those of the present update."""
+        return bool(self._numbers) and self._numbers[-1] + 1 == len(self._loader)
+
+    def take(self) -> tuple[int, int]:
+        """Digest of the ids of the samples since the last update, and their number."""
+        if not self._numbers:
+            return 0, 0
+        batches = self._loader.order.batches(self._observer.epoch)
+        ids = tuple(chain.from_iterable([batches[number] for number in self._numbers]))
+        self._numbers.clear()
+        return _never_zero(hash(ids)), len(ids)
+
+
+class UnknownDraws:
+    """The draws of a loop that is not ours: which samples it took is not known."""
+
+    def ends_epoch(self) -> bool:
+        """Nobody knows."""
+        return False
+
+    def take(self) -> tuple[int, int]:
+        """Nothing."""
+        return 0, 0
+
+
 class StepDigests:
-    """Watches the updates of a session and appends their digests to `digests.rec`.
+    """Watches the updates of `model` and appends their digests to `digests.rec`."""
 
-    Of several processes that train together the first one writes, about its own share.
-    """
-
-    def __init__(self, session: "TrainingSession", *, every: int) -> None:
+    def __init__(
+        self, model: nn.Module, observer: Observer, folder: Path, *, every: int, drawn: Drawn
+    ) -> None:
         """Each `every`-th step is digested in full, the first one with it."""
         self.every = every
-        self._session = session
-        self._path = session.output / DIGESTS_FILE
+        self.is_written = True
+        """Of several processes that train together the first one writes, about its own share."""
+        self._model = model
+        self._observer = observer
+        self._drawn = drawn
+        self._path = folder / DIGESTS_FILE
         self._rows: list[tuple[int, ...]] = []
         self._losses: list[Scalar] = []
         self._gradients = 0
@@ -68,18 +121,17 @@ class StepDigests:
         """Digest the gradients where the step is to be digested in full."""
         if self._is_full(step):
             self._generators.find()
-            gradients = named_gradients(self._session.model, optimizer)
+            gradients = named_gradients(self._model, optimizer)
             self._gradients = digest_in_order(gradients.values())
 
     def after_update(self, step: int, optimizer: torch.optim.Optimizer) -> None:
         """Record the step."""
-        session = self._session
-        batch, samples = self._batch()
+        batch, samples = self._drawn.take()
         parameters = self._parameters() if self._gradients else 0
         self._rows.append(
             (
                 step,
-                session.observer.epoch,
+                self._observer.epoch,
                 self._generators.digest(),
                 batch,
                 samples,
@@ -88,7 +140,7 @@ class StepDigests:
                 parameters,
             )
         )
-        self._losses.append(session.observer.last_loss)
+        self._losses.append(self._observer.last_loss)
         self._gradients = 0
         if len(self._rows) >= BLOCK_STEPS:
             self.flush()
@@ -107,7 +159,7 @@ class StepDigests:
         rows["loss"] = _bits_of(self._losses)
         self._rows.clear()
         self._losses.clear()
-        if not self._session.ranks.is_first:
+        if not self.is_written:
             return
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -118,29 +170,16 @@ class StepDigests:
 
     def truncate(self, steps: int) -> None:
         """Forget the steps from number `steps` on; a training that is resumed does them again."""
-        if not self._session.ranks.is_first:
+        if not self.is_written:
             return
         found = read_digests(self._path)
         files.write_bytes(self._path, found[found["step"] < steps].tobytes())
 
     def _is_full(self, step: int) -> bool:
-        drawn = self._session.drawn
-        is_last = bool(drawn) and drawn[-1] + 1 == len(self._session.loader)
-        return is_last or step % self.every == 0
+        return step % self.every == 0 or self._drawn.ends_epoch()
 
     def _parameters(self) -> int:
-        model = self._session.model
-        return digest_in_order([*model.parameters(), *model.buffers()])
-
-    def _batch(self) -> tuple[int, int]:
-        """Digest of the ids of the samples drawn for this update, and their number; 0 for none."""
-        epoch, drawn = self._session.observer.epoch, self._session.drawn
-        if not drawn:
-            return 0, 0
-        batches = self._session.loader.order.batches(epoch)
-        ids = tuple(chain.from_iterable([batches[number] for number in drawn]))
-        drawn.clear()
-        return _never_zero(hash(ids)), len(ids)
+        return digest_in_order([*self._model.parameters(), *self._model.buffers()])
 
 
 def read_digests(path: Path) -> "np.ndarray[Any, Any]":

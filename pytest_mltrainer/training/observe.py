@@ -17,8 +17,10 @@ from torch import nn
 from pytest_mltrainer.core.config import Config
 from pytest_mltrainer.core.errors import UserError
 from pytest_mltrainer.core.evidence import EpochRecord, Evidence
+from pytest_mltrainer.core.settings import Training
 from pytest_mltrainer.evaluation.metrics import METRICS, default_metric
 from pytest_mltrainer.training.calls import KeptCalls, locate
+from pytest_mltrainer.training.digests import StepDigests, UnknownDraws
 from pytest_mltrainer.training.given import GivenData, Loss, Predict
 from pytest_mltrainer.training.layers import LayerRecorder
 from pytest_mltrainer.training.memory import memory_mb
@@ -29,6 +31,7 @@ from pytest_mltrainer.training.observed import (
     write_facts,
 )
 from pytest_mltrainer.training.observer import NonFiniteTraining, Observer
+from pytest_mltrainer.training.reproducibility import numerics_fingerprint
 from pytest_mltrainer.training.scaling import ScalersSeen
 from pytest_mltrainer.training.task import Kind
 from pytest_mltrainer.training.telemetry import STEPS_FILE, Telemetry, TelemetryWriter, read_steps
@@ -103,6 +106,8 @@ class ObservedRun:
         self._data = data
         self._config = config
         self._stop = stop
+        settings = config.training if isinstance(config, Config) else Training()
+        self._digest_every = settings.digest_every
         self._attached: ExitStack | None = None
         self._epoch_started = (0.0, 0)
         self._epochs_done = 0
@@ -123,7 +128,16 @@ class ObservedRun:
         with ExitStack() as attached:
             self._calls = attached.enter_context(KeptCalls(self._model))
             layers = attached.enter_context(LayerRecorder(self._model, self.folder))
-            self._observer.watchers += [self._calls, layers]
+            self._digests = attached.enter_context(
+                StepDigests(
+                    self._model,
+                    self._observer,
+                    self.folder,
+                    every=self._digest_every,
+                    drawn=UnknownDraws(),
+                )
+            )
+            self._observer.watchers += [self._calls, layers, self._digests]
             attached.enter_context(ScalersSeen(self._observer))
             attached.enter_context(self._observer)
             self._attached = attached.pop_all()
@@ -174,6 +188,7 @@ class ObservedRun:
             memory_mb=memory_mb(next(self._model.parameters()).device),
         )
         self._telemetry.append_epoch(record)
+        self._digests.checkpointed()
         self._epochs_done += 1
         self._observer.epoch = self._epochs_done
         self._observer.restart_clock()
@@ -223,8 +238,10 @@ class ObservedRun:
 
     def _write_facts(self, *, with_data: bool = False) -> None:
         config = self._config
+        device = next(self._model.parameters()).device
         facts = {
             **self._objective,
+            "numerics": numerics_fingerprint(device),
             "config": config.to_json() if isinstance(config, Config) else plain(config or {}),
             "config_reads": sorted(config.reads) if isinstance(config, Config) else [],
             "fault": self.fault,

@@ -10,16 +10,18 @@ import numpy as np
 from pytest_mltrainer.core import files
 from pytest_mltrainer.core.errors import StorageError
 from pytest_mltrainer.core.evidence import Evidence
+from pytest_mltrainer.training.digests import DIGESTS_FILE
 from pytest_mltrainer.training.layer_records import LAYER_NAMES_FILE, LAYERS_FILE
 from pytest_mltrainer.training.telemetry import EPOCHS_FILE, STEPS_FILE, Telemetry
 
 FACTS_FILE = "observed.json"
+FILES = (FACTS_FILE, STEPS_FILE, EPOCHS_FILE, DIGESTS_FILE, LAYERS_FILE, LAYER_NAMES_FILE)
 UNKNOWN: Mapping[str, Any] = {"profile": None, "references": {}, "trained": None}
 
 
 def begin_folder(folder: Path) -> None:
     """Forget what an earlier run left there; other files are left alone. Raises StorageError."""
-    for name in (FACTS_FILE, STEPS_FILE, EPOCHS_FILE, LAYERS_FILE, LAYER_NAMES_FILE):
+    for name in FILES:
         path = folder / name
         try:
             path.unlink(missing_ok=True)
@@ -48,6 +50,16 @@ def plain(value: Any) -> Any:
 def is_observed(folder: Path) -> bool:
     """Whether the folder holds an observed run."""
     return (folder / FACTS_FILE).is_file()
+
+
+def observed_numerics(folder: Path) -> dict[str, str]:
+    """What computed in an observed run. Raises StorageError when the folder is damaged."""
+    path = folder / FACTS_FILE
+    facts = files.read_json(path)
+    try:
+        return dict(facts["numerics"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise StorageError(f"{path}: not an observed run ({error!r}): observe it anew") from error
 
 
 def observed_evidence(folder: Path) -> Evidence:

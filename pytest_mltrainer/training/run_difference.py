@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from pytest_mltrainer.training.divergence import (
     environment_differences,
     first_divergence,
 )
+from pytest_mltrainer.training.observed import is_observed, observed_numerics
 from pytest_mltrainer.training.window import Replay, replay_both
 
 LIMIT_REPLAYED_STEPS = 5_000
@@ -32,7 +33,8 @@ WORKERS_KEY = "config/training.loader_workers"
 class RecordedRun:
     """One of the two runs: its folder, what it was made from, and its digests.
 
-    `project` is None where the run folder lies in no project, so that nothing can be replayed.
+    `project` is None where the run folder lies in no project, so that nothing can be replayed, and
+    for a loop of the user's own that `observe()` recorded in the folder.
     """
 
     path: Path
@@ -41,7 +43,9 @@ class RecordedRun:
 
     @classmethod
     def open(cls, path: Path, phase: str) -> "RecordedRun":
-        """The run in a project, or in a run folder. Raises UserError where there is none."""
+        """The run in a project, in a run folder, or observed. Raises UserError for none."""
+        if is_observed(path):
+            return cls(path=path, folder=PhaseFolder(path), project=None)._with_digests()
         project = _project_of(path)
         run = project.run_folder if project and path.resolve() == project.root else path
         found = cls(path=path, folder=RunFolder(run).phase(phase), project=project)
@@ -50,11 +54,15 @@ class RecordedRun:
                 f"{found.folder.path}: there is no finished {phase}: name a project or its run "
                 f"folder, or run `pytest --phase={phase}` there first"
             )
-        if not len(found.digests):
+        return found._with_digests()
+
+    def _with_digests(self) -> Self:
+        """This run. Raises UserError where no step of it was digested."""
+        if not len(self.digests):
             raise UserError(
-                f"{found.folder.path / DIGESTS_FILE}: no digests are recorded there: train again"
+                f"{self.folder.path / DIGESTS_FILE}: no digests are recorded there: train again"
             )
-        return found
+        return self
 
     @cached_property
     def manifest(self) -> Manifest | None:
@@ -69,6 +77,8 @@ class RecordedRun:
     @property
     def environment(self) -> dict[str, str]:
         """The numerics fingerprint of the training, and its loader workers."""
+        if is_observed(self.path):
+            return observed_numerics(self.path)
         inputs = self.inputs
         found = {
             name.removeprefix("numerics/"): value
@@ -164,6 +174,8 @@ def _requests(
 
 def _request(run: RecordedRun, checkpoint: str | None) -> WorkRequest:
     project = run.project
+    if is_observed(run.path):
+        raise UserError(f"{run.path}: a loop of your own was observed there, not one of ours")
     if project is None:
         raise UserError(f"{run.path}: the project's code is not there, only its run folder")
     config = effective_config(project)

@@ -30,7 +30,7 @@ from pytest_mltrainer.training.batches import (
     to_device,
 )
 from pytest_mltrainer.training.checkpoints import Checkpoint
-from pytest_mltrainer.training.digests import StepDigests
+from pytest_mltrainer.training.digests import DrawnBatches, StepDigests
 from pytest_mltrainer.training.evaluate import predict_split
 from pytest_mltrainer.training.kept_outputs import KeptOutputs
 from pytest_mltrainer.training.layers import LayerRecorder
@@ -122,9 +122,15 @@ class TrainingSession:
         self._losses: list[np.ndarray[Any, Any]] = []
         self._observer = Observer(self.model, self._record)
         self._observer.limit_steps = permit.limit_steps
-        self.drawn: list[int] = []
-        """Numbers of the batches that were drawn since the last update."""
-        self.digests = StepDigests(self, every=self.config.training.digest_every)
+        self._drawn = DrawnBatches(self.loader, self._observer)
+        self.digests = StepDigests(
+            self.model,
+            self._observer,
+            self.output,
+            every=self.config.training.digest_every,
+            drawn=self._drawn,
+        )
+        self.digests.is_written = self.ranks.is_first
         self._averaged = AveragedUpdates()
         self._observer.watchers.append(self.digests)
         if self.ranks.size > 1:
@@ -225,7 +231,7 @@ class TrainingSession:
         for number in range(first, len(self.loader)):
             batch = to_device(next(source), self.device)
             self._batch, self._batch_number = batch, number
-            self.drawn.append(number)
+            self._drawn.add(number)
             self._observer.wait_s += time.perf_counter() - start
             yield batch
             is_last = number + 1 == len(self.loader)
