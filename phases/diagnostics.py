@@ -13,6 +13,7 @@ from pytest_mltrainer.core import files
 from pytest_mltrainer.core.digests import digest_value, sha256_file
 from pytest_mltrainer.core.errors import UserError
 from pytest_mltrainer.core.hooks import offered, plugin_manager
+from pytest_mltrainer.core.overlay import repairs
 from pytest_mltrainer.core.proposal import propose
 from pytest_mltrainer.core.steps import EVIDENCE, STEPS
 from pytest_mltrainer.core.work import WorkRequest
@@ -145,7 +146,8 @@ def _documents(phase: PhaseWork, run: TrainingRun, found: Examination) -> Iterab
             f"Proposed by pytest --phase=diagnostics: {found.decision.status}.\n"
             "To try it, copy this file over your configuration, then pytest --phase=baseline."
         )
-        proposed = propose(phase.project.config_path, found.patch, heading)
+        patch = {**repairs(phase.project), **found.patch}
+        proposed = propose(phase.project.config_path, patch, heading)
         files.write_text(phase.output / found.preview, proposed)
     for name, picture in report_plots(found).items():
         files.write_bytes(phase.output / name, picture)

@@ -8,8 +8,7 @@ from pytest_mltrainer.phases.rounds import Optimization
 from pytest_mltrainer.phases.training import run_so_far
 
 from pytest_mltrainer.core import files
-from pytest_mltrainer.core.config import load_config
-from pytest_mltrainer.core.overlay import overlay_of
+from pytest_mltrainer.core.overlay import repairs
 from pytest_mltrainer.core.proposal import propose
 from pytest_mltrainer.core.work import WorkRequest
 from pytest_mltrainer.training.optimization_report import (
@@ -54,9 +53,8 @@ def _documents(phase: PhaseWork) -> Iterable[str]:
     for name, picture in optimization_plots(found).items():
         files.write_bytes(phase.output / name, picture)
     files.write_text(phase.output / RESULTS, optimization_report(found))
-    overlay = overlay_of(phase.project.run_folder, load_config(phase.project.config_path))
-    repaired = overlay.patch if overlay else {}
-    proposed = propose(phase.project.config_path, {**repaired, **found.patch}, _heading(found))
+    patch = {**repairs(phase.project), **found.patch}
+    proposed = propose(phase.project.config_path, patch, _heading(found))
     files.write_text(phase.output / CONFIG, proposed)
     return [CONFIG, RESULTS, IMPROVEMENT, "plots/*.svg"]
 

@@ -26,7 +26,7 @@ from pytest_mltrainer.core.pipeline import (
     make_plan,
 )
 from pytest_mltrainer.core.project import PHASES, Project
-from pytest_mltrainer.core.route import accepted_patch, need, why_not_final
+from pytest_mltrainer.core.route import DECIDING, accepted_patch, need, why_not_final
 from pytest_mltrainer.core.steps import STEPS
 from pytest_mltrainer.core.verdict import (
     CheckResult,
@@ -46,8 +46,6 @@ from pytest_mltrainer.reporting.junit import write_gate_xml
 if TYPE_CHECKING:
     from pytest_mltrainer.training.run import TrainingRun
 
-DECIDING = ("baseline", "diagnostics", "optimization")
-"""The phases whose decisions steer the way."""
 BEHIND_DIAGNOSIS = ("optimization", "finalization")
 """The targets that a broken baseline is repaired for."""
 

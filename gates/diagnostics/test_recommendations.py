@@ -5,7 +5,7 @@ from pytest_mltrainer.diagnostics.readings import can_patch
 from pytest_mltrainer.gates.common import config_is_patched, examined, says_the_same
 
 from pytest_mltrainer.core.artifacts import MANIFEST
-from pytest_mltrainer.core.config import Config, load_config
+from pytest_mltrainer.core.config import Config
 from pytest_mltrainer.core.evidence import Recommendation
 from pytest_mltrainer.core.judge import Judge
 from pytest_mltrainer.core.ranking import by_worth
@@ -99,8 +99,7 @@ def test_config_previewed(training_run: TrainingRun, judge: Judge) -> None:
         judge.equal(there, [], what="proposed configurations without a patch")
         judge.not_applicable("no recommendation is a patch of the configuration")
     judge.equal(there, [found.preview], what="proposed configurations")
-    config = load_config(training_run.project.config_path)
-    config_is_patched(training_run, judge, found.preview, config, found.patch)
+    config_is_patched(training_run, judge, found.preview, training_run.whole_config, found.patch)
 
 
 def test_report_complete(training_run: TrainingRun, judge: Judge) -> None:

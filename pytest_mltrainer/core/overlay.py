@@ -57,6 +57,12 @@ def overlay_of(run_folder: Path, config: Config) -> Overlay | None:
     return overlay if overlay.made_for == _digest(config) else None
 
 
+def repairs(project: Project) -> Mapping[str, Any]:
+    """The patch of the overlay that the project runs with; empty without one."""
+    overlay = overlay_of(project.run_folder, load_config(project.config_path))
+    return overlay.patch if overlay else {}
+
+
 def effective_config(project: Project) -> Config:
     """The configuration that the project runs with: the user's file and the overlay."""
     config = load_config(project.config_path)

@@ -9,6 +9,9 @@ from pytest_mltrainer.core.steps import STEPS
 Decisions = Mapping[str, Mapping[str, Any] | None]
 """The decision of each phase that has one and is current."""
 
+DECIDING = ("baseline", "diagnostics", "optimization")
+"""The phases whose decisions steer the way."""
+
 PREVIEWS = {"optimize": "optimization_preview.yaml", "repair": "overlay.yaml"}
 """The configuration that a diagnosis proposes, where it has a patch, by what it decides."""
 

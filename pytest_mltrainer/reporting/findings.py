@@ -13,6 +13,7 @@ from pytest_mltrainer.core.config import Config
 from pytest_mltrainer.core.errors import StorageError, UserError
 from pytest_mltrainer.core.evidence import Curve, Diagnosis
 from pytest_mltrainer.core.ranking import Findings, change_text, text
+from pytest_mltrainer.core.route import DECIDING, accepted_patch
 
 LIMIT_TEXT = 2_000
 LIMIT_DRAWN = 12
@@ -102,10 +103,18 @@ def stored_findings(folder: PhaseFolder) -> RunFindings | None:
 
 
 def _phase_config(folder: PhaseFolder) -> Mapping[str, Any]:
-    """The phase's resolved configuration; empty when planning's record of it cannot be read."""
-    planned = RunFolder(folder.path.parent).phase("planning").artifact("config_resolved.json")
+    """The configuration that the phase trained with; empty when its record cannot be read."""
+    run = RunFolder(folder.path.parent)
+    planned = run.phase("planning").artifact("config_resolved.json")
     try:
-        return Config.from_json(files.read_json(planned)).for_phase(folder.phase).to_json()
+        config = Config.from_json(files.read_json(planned))
+        if folder.phase == "finalization":
+            manifests = {phase: run.phase(phase).manifest() for phase in DECIDING}
+            patch = accepted_patch(
+                {phase: found.decision if found else None for phase, found in manifests.items()}
+            )
+            config = config.with_patch(folder.phase, patch) if patch else config
+        return config.for_phase(folder.phase).to_json()
     except (UserError, KeyError, TypeError):
         return {}
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_mltrainer.core.config import Config, load_config
+from pytest_mltrainer.core.config import Config, apply_patch, load_config
 from pytest_mltrainer.core.errors import StorageError
 from pytest_mltrainer.core.overlay import (
     OVERLAY,
@@ -12,9 +12,11 @@ from pytest_mltrainer.core.overlay import (
     make_overlay,
     overlaid,
     overlay_of,
+    repairs,
     store_overlay,
 )
 from pytest_mltrainer.core.project import Project
+from pytest_mltrainer.core.proposal import places, propose
 
 PATCH = {"training.learning_rate": 0.01}
 
@@ -41,6 +43,15 @@ def test_the_project_runs_with_it_and_the_file_stays(project: Project) -> None:
     repair(project)
     assert effective_config(project).training.learning_rate == 0.01
     assert project.config_path.read_bytes() == before
+
+
+def test_what_is_proposed_behind_a_repair_holds_the_repair(project: Project) -> None:
+    repair(project)
+    patch = {"training.epochs": 50}
+    proposed = propose(project.config_path, {**repairs(project), **patch}, "Proposed.")
+    config = effective_config(project)
+    write(project.root, proposed)
+    assert load_config(project.config_path) == apply_patch(config, places(config, patch))
 
 
 def test_overrides_of_the_baseline_are_repaired_too() -> None:

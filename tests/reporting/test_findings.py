@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import pytest_mltrainer
 from pytest_mltrainer.core import files
-from pytest_mltrainer.core.artifacts import PhaseFolder
+from pytest_mltrainer.core.artifacts import Manifest, PhaseFolder
 from pytest_mltrainer.core.config import Config
 from pytest_mltrainer.core.errors import StorageError, UserError
 from pytest_mltrainer.core.evidence import Cause, Curve, Diagnosis, Recommendation, Symptom
@@ -240,6 +240,23 @@ def test_stored_findings_know_the_old_values_of_their_phase(phase: PhaseFolder) 
     assert found is not None
     assert "training.learning_rate: 0.3 -> 0.01" in str(found)
     assert found.not_judged == {"dead_relu": "no layers were recorded"}
+
+
+def test_findings_of_the_final_model_know_what_optimization_changed(phase: PhaseFolder) -> None:
+    run = phase.path.parent
+    for name, following, patch in (
+        ("baseline", "diagnostics", {}),
+        ("diagnostics", "optimization", {}),
+        ("optimization", "finalization", {"training.learning_rate": 0.05}),
+    ):
+        decision = {"status": "decided", "next": following, "reason": "said so", "patch": patch}
+        manifest = Manifest(phase=name, steps={}, decision=decision)
+        files.write_json(run / name / "manifest.json", manifest.to_json())
+    stored = files.read_json(phase.path / "diagnoses.json")
+    files.write_json(run / "finalization" / "diagnoses.json", stored)
+    assert "training.learning_rate: 0.05 -> 0.01" in str(
+        stored_findings(PhaseFolder(run / "finalization"))
+    )
 
 
 def test_report_holds_the_diagnosis_once(phase: PhaseFolder) -> None:
