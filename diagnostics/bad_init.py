@@ -27,6 +27,7 @@ BIAS_LIMIT = 10.0
 NOTHING_LEFT = 1e-25
 # He's initialisation enlarges 1.4 times, and halves of it are cut off by the ReLU.
 MOST_GAIN = 4.0
+FLAT_LIMIT = 0.5
 COMMON_LIMIT = 5.0
 DEAD = 0.9
 RESET = "remove the initialisation of one's own: torch's default keeps the scale over depth"
@@ -36,15 +37,15 @@ def detect(evidence: Evidence) -> Diagnosis | None:
     """Speaks when units start alike and stay so, or scales leave 0.1 to 10 over depth.
 
     Alike: all rows of a hidden layer's weights are equal, and still after the rehearsed updates, or
-    in every hidden layer. Large: an initial loss over 5 times that of undecided outputs, or inputs
-    of a later layer over 10 in deviation and over 10 times those of the first, by a layer that
-    enlarges its inputs over 4 times; ordinary layers whose depth does it are another matter
-    (`exploding_gradients`). One-sided: in half of the hidden layers the mean of the weights is over
-    5 errors of a mean from 0, so that units say the same. Small: outputs below 1e-3 of the inputs
-    at under 0.1 a layer. Biases over 10 times what the inputs move, unless they leave ReLUs dead,
-    which `dead_relu` tells. All on standardised inputs. The last layer may start at zero, and so
-    may branches that updates part. Silent after a training that came out well. Raises NotJudged
-    without the probe.
+    in every hidden layer. Large: an initial loss over 5 times that of undecided outputs, inputs of
+    a later layer over 10 in deviation and over 10 times those of the first, or half of the inputs
+    of a sigmoid or tanh beyond 5, by a layer that enlarges its inputs over 4 times; ordinary layers
+    whose depth does it are another matter (`exploding_gradients`). One-sided: in half of the hidden
+    layers the mean of the weights is over 5 errors of a mean from 0, so that units say the same.
+    Small: outputs below 1e-3 of the inputs at under 0.1 a layer. Biases over 10 times what the
+    inputs move, unless they leave ReLUs dead, which `dead_relu` tells. All on standardised inputs.
+    The last layer may start at zero, and so may branches that updates part. Silent after a training
+    that came out well. Raises NotJudged without the probe.
     """
     facts = probed(evidence, "initial")
     found = facts.get("layers")
@@ -61,7 +62,7 @@ def detect(evidence: Evidence) -> Diagnosis | None:
     return (
         _alike(layers)
         or (None if is_dead else _biased(layers))
-        or _large(facts, layers)
+        or _large(facts, layers, flat=max(at_first(evidence, "saturated").values(), default=0.0))
         or _one_sided(layers)
         or (None if is_dead or _thrown_away(evidence) else _small(facts, layers))
     )
@@ -94,7 +95,9 @@ def _alike(layers: list[Mapping[str, Any]]) -> Diagnosis | None:
     )
 
 
-def _large(facts: Mapping[str, Any], layers: list[Mapping[str, Any]]) -> Diagnosis | None:
+def _large(
+    facts: Mapping[str, Any], layers: list[Mapping[str, Any]], *, flat: float
+) -> Diagnosis | None:
     loss, undecided = number_in(facts, "loss"), number_in(facts, "undecided")
     symptoms, where = [], ""
     if facts.get("standardised") is not True:
@@ -114,6 +117,11 @@ def _large(facts: Mapping[str, Any], layers: list[Mapping[str, Any]]) -> Diagnos
             )
             where = _name(layer)
             break
+    if flat > FLAT_LIMIT:
+        symptoms.append(
+            Symptom(what="inputs beyond 5 before training", measured=flat, limit=FLAT_LIMIT)
+        )
+        where = where or _name(max(layers, key=lambda layer: number_in(layer, "gain") or 0.0))
     gains = [number_in(layer, "gain") for layer in layers]
     ordinary = all(gain is not None and gain <= MOST_GAIN for gain in gains)
     if not symptoms or ordinary:
@@ -164,7 +172,8 @@ def _biased(layers: list[Mapping[str, Any]]) -> Diagnosis | None:
 
 def _small(facts: Mapping[str, Any], layers: list[Mapping[str, Any]]) -> Diagnosis | None:
     weighted = [layer for layer in layers if layer.get("zero") is not True]
-    first = number_in(layers[0], "input_std") or 0.0
+    # What the model itself made large may well come back to a usual scale.
+    first = min(number_in(layers[0], "input_std") or 0.0, 1.0)
     last = number_in(weighted[-1], "row_std") if weighted else None
     if len(weighted) < 2 or first <= 0 or last is None:
         return None

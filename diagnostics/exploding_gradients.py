@@ -7,11 +7,11 @@ from pytest_mltrainer.diagnostics.fixes import clipping, lower_rate, warm_up
 from pytest_mltrainer.diagnostics.layer_readings import (
     EARLY,
     at_first,
+    first_update,
     gradient_sizes,
     growth_with_depth,
     label,
     listed,
-    recurrent_reach,
     update_ratio,
     worst,
 )
@@ -40,10 +40,11 @@ LARGE = 1e3
 SPIKE = 100.0
 SPIKES = 3
 LONE_SPIKE = 1e4
-CALM_STEPS, CALM = 3, 100.0
+CALM_STEPS, CALM, CALM_FIRST = 3, 100.0, 30.0
 FLAT = 0.5
 REMEMBERED = 50
 GROWTH = 10.0
+ENLARGED = 4.0
 HIGH_UPDATE = 0.1
 ROSE = 2.0
 
@@ -70,14 +71,15 @@ def detect(evidence: Evidence) -> Diagnosis | None:
         return None
     scale = max(1.0, _target_scale(evidence))
     symptoms, first = _symptoms(known, scale, learns=learns)
-    symptoms += [] if learns else _through_time(evidence)
+    symptoms += [] if learns or symptoms else _thrown(evidence, median(known[:EARLY]) / scale)
+    symptoms += _growing(evidence) if learns else _through_time(evidence)
     if not symptoms:
         return None
     symptoms += _agreeing(evidence)
-    from_start = known[0] / scale > LARGE and len(symptoms) > 1
+    from_start = (known[0] / scale > LARGE and len(symptoms) > 1) or _grown(evidence) > LARGE
     # Gradients that were calm at first were blown up by steps, not by the initial weights.
     high_rate = first > 0 or _rate_is_high(evidence)
-    was_calm = max(known[:CALM_STEPS]) / scale < CALM and not _through_time(evidence)
+    was_calm = _was_calm(evidence, [norm / scale for norm in known])
     return Diagnosis(
         id="exploding_gradients",
         cause=_cause(from_start=from_start, by_steps=was_calm and high_rate),
@@ -137,13 +139,52 @@ def _symptoms(norms: Sequence[float], scale: float, *, learns: bool) -> tuple[li
     return found, first
 
 
-def _through_time(evidence: Evidence) -> list[Symptom]:
-    grown = max(recurrent_reach(evidence).values(), default=0.0)
-    # Gates that are flat from the start are the root of what they do to gradients.
-    flat = max(at_first(evidence, "saturated").values(), default=0.0) >= FLAT
-    if grown <= LARGE or flat:
+def _thrown(evidence: Evidence, early: float) -> list[Symptom]:
+    """Gradients over 100 whose steps double the loss and move weights by a tenth: all together."""
+    rose, ratio = rose_at_once(evidence) or 0.0, update_ratio(evidence) or 0.0
+    if early <= CALM or rose <= ROSE or ratio <= HIGH_UPDATE:
         return []
-    return [Symptom(what="gradient at the first times over the last", measured=grown, limit=LARGE)]
+    return [
+        Symptom(what="median gradient norm of the first steps", measured=early, limit=CALM),
+        Symptom(what="loss after the first steps", measured=rose, limit=ROSE),
+    ]
+
+
+def _was_calm(evidence: Evidence, norms: Sequence[float]) -> bool:
+    """Whether the first gradients were of a usual size, and steps made them large."""
+    if norms[0] >= CALM_FIRST or _through_time(evidence):
+        return False
+    return max(norms[:CALM_STEPS]) < CALM or (first_update(evidence) or 0.0) > HIGH_UPDATE
+
+
+def _grown(evidence: Evidence) -> float:
+    return max(at_first(evidence, "growth").values(), default=0.0)
+
+
+def _growing(evidence: Evidence) -> list[Symptom]:
+    growth = _grown(evidence)
+    if growth <= LARGE:
+        return []
+    return [Symptom(what="growth of the states with time", measured=growth, limit=LARGE)]
+
+
+def _through_time(evidence: Evidence) -> list[Symptom]:
+    reach, gain, flat = (
+        max(at_first(evidence, kind).values(), default=0.0)
+        for kind in ("reach", "gain", "saturated")
+    )
+    found = []
+    # Gates that inputs make flat are the root of what they do to gradients.
+    if reach > LARGE and (flat < FLAT or gain > ENLARGED):
+        found.append(
+            Symptom(what="gradient at the first times over the last", measured=reach, limit=LARGE)
+        )
+    found += _growing(evidence)
+    if gain > ENLARGED:
+        found.append(
+            Symptom(what="enlargement of the state at each time", measured=gain, limit=ENLARGED)
+        )
+    return found
 
 
 def _agreeing(evidence: Evidence) -> list[Symptom]:

@@ -19,6 +19,7 @@ from pytest_mltrainer.core.evidence import (
 )
 from pytest_mltrainer.core.ranking import by_worth
 from pytest_mltrainer.evaluation.proportions import newcombe, wilson
+from pytest_mltrainer.training.remedies import more_decay, more_dropout
 
 # 20 % of labels replaced at random show as 16 points with ten classes and 20 with two, less what
 # the noise costs the reference itself.
@@ -214,6 +215,9 @@ def _fixes(evidence: Evidence) -> list[Recommendation]:
                 impact="medium",
             )
         )
+    # A wrong label fits no rule: a model that is held back learns the rule before it.
+    held_back = (more_decay(evidence, can_patch), more_dropout(evidence, can_patch))
+    fixes += [fix for fix in held_back if fix.patch]
     if not setting(evidence, "training.early_stopping"):
         known = can_patch(evidence, "training.early_stopping")
         fixes.append(

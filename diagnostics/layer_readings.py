@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 EARLY = 20
-ALL_FLAT = 0.9
+ALL_FLAT, HALF_FLAT, FREE = 0.9, 0.5, 0.1
 # Their gradients say nothing about depth: an embedding's rows are mostly untouched, and a norm's
 # two vectors sum up over the batch and all positions.
 BESIDE_THE_PATH = ("Embedding", "Norm")
@@ -92,6 +92,15 @@ def update_ratio(evidence: Evidence, *, late: bool = False) -> float | None:
     return median(known) if known else None
 
 
+def first_update(evidence: Evidence) -> float | None:
+    """The median |dw| / |w| over layers on the first sampled step, or None."""
+    if evidence.layers is None or not len(evidence.layers):
+        return None
+    rows = evidence.layers[evidence.layers["step"] == evidence.layers["step"].min()]
+    known = [value for value in rows["update_ratio"].tolist() if finite(value) is not None]
+    return median(known) if known else None
+
+
 def worst(values: dict[int, float]) -> tuple[int, float]:
     """The layer with the largest value; the first of equal ones."""
     layer = max(values, key=lambda entry: values[entry])
@@ -118,7 +127,10 @@ def _near_peak(evidence: Evidence) -> set[int] | None:
 
 
 def at_first(evidence: Evidence, kind: str) -> dict[str, float]:
-    """`dead` or `saturated` shares of the fresh model by place; empty where not probed."""
+    """`dead` or `saturated` shares of the fresh model by place; empty where not probed.
+
+    Or, by recurrent layer, `reach`, `growth` and `gain` (`training/probes/recurrence.py`).
+    """
     found = lookup(evidence.probes, "recurrence", kind)
     if not isinstance(found, Mapping):
         return {}
@@ -132,13 +144,24 @@ def flat_at_first(evidence: Evidence) -> bool:
     return max(shares, default=0.0) >= ALL_FLAT
 
 
+def flattened_by_steps(evidence: Evidence) -> bool:
+    """Whether units of some layer that were free in the fresh model are saturated after training.
+
+    Free: under a tenth of their inputs lay beyond 5; saturated: half of them do.
+    """
+    before, after = at_first(evidence, "saturated"), lookup(evidence.trained, "saturated_units")
+    if not isinstance(after, Mapping):
+        return False
+    return any(
+        (finite(after.get(place)) or 0.0) >= HALF_FLAT
+        for place, share in before.items()
+        if share < FREE
+    )
+
+
 def recurrent_reach(evidence: Evidence) -> dict[str, float]:
     """By recurrent layer of the fresh model: the gradient at the first times over the last."""
-    found = lookup(evidence.probes, "recurrence", "reach")
-    if not isinstance(found, Mapping):
-        return {}
-    read = {str(name): finite(ratio) for name, ratio in found.items()}
-    return {name: ratio for name, ratio in read.items() if ratio is not None}
+    return at_first(evidence, "reach")
 
 
 def positions(values: Iterable[int]) -> Sequence[float]:

@@ -6,7 +6,6 @@ from pytest_mltrainer.diagnostics.readings import (
     broken,
     can_patch,
     epoch_values,
-    finite,
     picture,
     setting,
 )
@@ -34,14 +33,15 @@ from pytest_mltrainer.core.evidence import (
     confidence,
 )
 from pytest_mltrainer.core.ranking import by_worth
+from pytest_mltrainer.training.remedies import more_decay, more_dropout, narrower
 
 GAP_POINTS, GAP_VARIANCE = 0.15, 0.3
 LEARNED_POINTS, LEARNED_VARIANCE = 0.95, 0.9
 RISE = 1.2
 FALLEN = 0.05
 FAR = 2.0
+HALF_LEARNED = 0.5
 EVALUATIONS = 3
-DROPOUT = 0.3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,8 +58,9 @@ def detect(evidence: Evidence) -> Diagnosis | None:
 
     Wide: over 15 points (0.3 for R2 and errors) and over two standard errors of the validation
     score. Turned: at least 1.2 times its minimum in the last 3 evaluations while the training loss
-    fell on. By heart: training over 0.95 (0.9) with validation below the target, or without a
-    target below the linear model, fallen by 0.05 since its best, or (R2) over 0.6 behind.
+    fell on. By heart: training over 0.95, or over 0.5 and 30 points ahead; of values (R2) over 0.9
+    with validation below the target, else the linear model, or fallen by 0.05 since its best, or
+    over 0.5 and 0.6 ahead. A target that was reached excuses all but a validation that has fallen.
     Silent when the splits share rows or differ in their classes, and on non-finite losses.
     """
     scores = read_scores(evidence)
@@ -76,7 +77,7 @@ def detect(evidence: Evidence) -> Diagnosis | None:
         return None
     losses = _losses(evidence)
     turned = losses is not None and losses.rise >= RISE and losses.training_falls
-    if not turned and not _by_heart(evidence, scores, points):
+    if not turned and not _by_heart(evidence, scores, limit, points=points):
         return None
     symptoms = _symptoms(scores, limit, losses if turned else None)
     return Diagnosis(
@@ -127,18 +128,20 @@ def _losses(evidence: Evidence) -> _Losses | None:
     )
 
 
-def _by_heart(evidence: Evidence, scores: Scores, points: bool) -> bool:
-    wanted = target(evidence)
-    if wanted is None:
-        wanted = reference(evidence, "linear_validation")
-    learned = LEARNED_POINTS if points else LEARNED_VARIANCE
+def _by_heart(evidence: Evidence, scores: Scores, limit: float, *, points: bool) -> bool:
+    """Whether the samples are known and the gap is no price of a good validation score."""
+    goal = target(evidence)
     error = standard_error(evidence, scores.validation) if points else 0.0
     has_fallen = scores.best_validation - scores.validation > max(FALLEN, 2 * error)
-    falls_short = wanted is not None and scores.best_validation < wanted
-    # Of values: what noise was learned by heart; classes may be easy in training alone.
-    far_ahead = not points and scores.gap > FAR * GAP_VARIANCE
-    is_enough = target(evidence) is not None and not falls_short
-    return scores.train >= learned and (falls_short or has_fallen or (far_ahead and not is_enough))
+    is_known = scores.train >= (LEARNED_POINTS if points else LEARNED_VARIANCE)
+    if goal is not None and scores.best_validation >= goal:
+        return is_known and has_fallen
+    if scores.gap > FAR * limit and scores.train >= HALF_LEARNED:
+        return True
+    simple = reference(evidence, "linear_validation") if goal is None else goal
+    falls_short = simple is not None and scores.best_validation < simple
+    # Of values, noise is learned by heart early on, and the rest is what there is to learn.
+    return is_known and (points or falls_short or has_fallen)
 
 
 def _summary(evidence: Evidence, scores: Scores, turned: _Losses | None) -> str:
@@ -161,19 +164,10 @@ def _fixes(evidence: Evidence, turned: bool) -> list[Recommendation]:
     quarter = None if best is None or train is None else best + 0.25 * (train - best)
     half = None if best is None or train is None else best + 0.5 * (train - best)
     reach = span(evidence, best, quarter)
-    fixes = [_dropout(evidence, reach), _decay(evidence, reach)]
+    fixes = [more_dropout(evidence, can_patch, reach), more_decay(evidence, can_patch, reach)]
     if turned and not setting(evidence, "training.early_stopping"):
         fixes.append(_stop_early(evidence, best))
-    if (size := _narrower(evidence)) is not None:
-        fixes.append(
-            Recommendation(
-                instruction="halve the width of the model",
-                patch=size,
-                effort="low",
-                risk="medium",
-                predicted=reach,
-            )
-        )
+    fixes += narrower(evidence, can_patch, reach)
     fixes.append(
         Recommendation(
             instruction="add training samples, or augment those there are in Task.data (training "
@@ -196,38 +190,3 @@ def _stop_early(evidence: Evidence, best: float | None) -> Recommendation:
         impact="high",
         predicted=None if best is None else span(evidence, best - error, best + error),
     )
-
-
-def _decay(evidence: Evidence, reach: tuple[float, float] | None) -> Recommendation:
-    """Ten times the decay; at least 0.1 for AdamW, which multiplies it by the rate, else 1e-3."""
-    decay = finite(setting(evidence, "training.weight_decay")) or 0.0
-    least, most = (0.1, 1.0) if setting(evidence, "training.optimizer") == "adamw" else (1e-3, 1e-2)
-    new = max(decay, min(max(10 * decay, least), most))
-    known = can_patch(evidence, "training.weight_decay") and new > decay
-    return Recommendation(
-        instruction="raise the weight decay tenfold",
-        patch={"training.weight_decay": float(f"{new:.6g}")} if known else {},
-        impact="medium",
-        predicted=reach,
-    )
-
-
-def _dropout(evidence: Evidence, reach: tuple[float, float] | None) -> Recommendation:
-    present = finite(setting(evidence, "model.dropout")) or 0.0
-    known = can_patch(evidence, "model.dropout")
-    new = DROPOUT if present < DROPOUT else min(0.6, present + 0.2)
-    return Recommendation(
-        instruction=f"use dropout {new:.2g} before the last layer",
-        patch={"model.dropout": float(f"{new:.2g}")} if known and new > present else {},
-        impact="medium",
-        effort="low" if known else "medium",
-        predicted=reach,
-    )
-
-
-def _narrower(evidence: Evidence) -> dict[str, int] | None:
-    for key in ("model.width", "model.hidden"):
-        size = setting(evidence, key)
-        if isinstance(size, int) and size >= 16 and can_patch(evidence, key):
-            return {key: size // 2}
-    return None

@@ -4,6 +4,7 @@ import fnmatch
 from collections.abc import Mapping
 from typing import Any
 
+from pytest_mltrainer.diagnostics.layer_readings import flat_at_first
 from pytest_mltrainer.diagnostics.probed import listed, names_in, probed
 from pytest_mltrainer.diagnostics.readings import number_in, setting
 
@@ -64,7 +65,8 @@ def detect(evidence: Evidence) -> Diagnosis | None:
     names = faults[kind]
     return Diagnosis(
         id="params_not_updated",
-        cause=Cause.WIRING,
+        # Gradients may also be 0 by numbers: whatever makes those is nearer to the root.
+        cause=Cause.GRADIENTS if kind == "zero_gradient" else Cause.WIRING,
         summary=f"{_counted(kind, names)} {what}.",
         confidence=0.75 if kind == "zero_gradient" else 0.95,
         symptoms=(Symptom(what=kind.replace("_", " "), measured=float(len(names)), limit=0.0),),
@@ -87,7 +89,9 @@ def _undeclared(evidence: Evidence, names: list[str]) -> list[str]:
 
 
 def _is_dead(evidence: Evidence) -> bool:
-    """Whether units that never differ between samples explain gradients of 0 by themselves."""
+    """Whether units that are dead, flat or alike on all samples explain gradients of 0."""
+    if flat_at_first(evidence):
+        return True
     initial: Mapping[str, Any] = (evidence.probes or {}).get("initial") or {}
     layers = initial.get("layers") if isinstance(initial, Mapping) else None
     found = layers if isinstance(layers, list) else []

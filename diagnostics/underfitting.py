@@ -34,6 +34,7 @@ from pytest_mltrainer.core.evidence import (
     confidence,
 )
 from pytest_mltrainer.core.ranking import by_worth
+from pytest_mltrainer.training.remedies import longer, wider
 
 SHORTFALL = 0.10
 VALIDATION_SHORTFALL = 0.05
@@ -184,7 +185,7 @@ def _fixes(evidence: Evidence) -> list[Recommendation]:
         fixes.append(_less_dropout(evidence, reach))
     if _still_falling(evidence):
         fixes += _longer(evidence, reach)
-    fixes.append(_wider(evidence, reach))
+    fixes.append(wider(evidence, can_patch, reach))
     return fixes
 
 
@@ -220,22 +221,12 @@ def _less_dropout(evidence: Evidence, reach: tuple[float, float] | None) -> Reco
 
 
 def _longer(evidence: Evidence, reach: tuple[float, float] | None) -> list[Recommendation]:
-    epochs, rate = (setting(evidence, f"training.{key}") for key in ("epochs", "learning_rate"))
-    fixes = []
-    if isinstance(epochs, int) and can_patch(evidence, "training.epochs"):
-        fixes.append(
-            Recommendation(
-                instruction="train three times as long",
-                patch={"training.epochs": 3 * epochs},
-                impact="high",
-                effort="medium",
-                predicted=reach,
-            )
-        )
+    fixes = [longer(evidence, can_patch, reach)]
     usual = 1e-3 if adaptive(evidence) else 1e-1
-    if (read := finite(rate)) is not None and 0 < read < usual:
+    rate = finite(setting(evidence, "training.learning_rate"))
+    if rate is not None and 0 < rate < usual:
         known = can_patch(evidence, "training.learning_rate")
-        new = min(usual, read * 10)
+        new = min(usual, rate * 10)
         fixes.append(
             Recommendation(
                 instruction=f"raise the learning rate to {new:.4g}",
@@ -246,23 +237,3 @@ def _longer(evidence: Evidence, reach: tuple[float, float] | None) -> list[Recom
             )
         )
     return fixes
-
-
-def _wider(evidence: Evidence, reach: tuple[float, float] | None) -> Recommendation:
-    for key in ("model.width", "model.hidden"):
-        size = setting(evidence, key)
-        if isinstance(size, int) and size > 0 and can_patch(evidence, key):
-            return Recommendation(
-                instruction="make the model wider",
-                patch={key: max(4 * size, 32)},
-                impact="medium",
-                effort="medium",
-                predicted=reach,
-            )
-    return Recommendation(
-        instruction="make the narrowest layer at least as wide as the number of classes and of "
-        "useful features, and see that no activation or pooling throws the input away",
-        impact="medium",
-        effort="medium",
-        predicted=reach,
-    )

@@ -6,7 +6,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from pytest_mltrainer.diagnostics.fixes import clipping, lower_rate, warm_up
-from pytest_mltrainer.diagnostics.layer_readings import update_ratio
+from pytest_mltrainer.diagnostics.layer_readings import (
+    first_update,
+    flattened_by_steps,
+    update_ratio,
+)
 from pytest_mltrainer.diagnostics.readings import (
     broken,
     can_patch,
@@ -48,7 +52,9 @@ NOISE = 0.3
 LOST = 0.1
 CERTAIN = 3.0
 # Adam at usual rates moves weights by 0.001 to 0.02, and settles lower.
-HIGH_UPDATE = 0.05
+HIGH_UPDATE = 0.1
+# Adam's first step moves each weight by the rate: usual ones make it 0.01 to 0.1.
+FIRST_UPDATE = 0.3
 ROSE = 2.0
 FEWEST_EPOCHS = 4
 LEAST_GAIN = 0.1
@@ -88,8 +94,9 @@ def detect(evidence: Evidence) -> Diagnosis | None:
     fell behind the best before them by a quarter of what was gained since the start, or of one by a
     half for good, and not only on the way to a settled end. Swings: the loss strays by 0.3 of its
     size around its trend while the metric is 0.1 below its best. Losses beyond 3 standard errors of
-    single batches. Huge: the model learns but falls short, and updates move weights by over 0.05 of
-    their size, or the loss doubled at once. Never on the raw loss of a batch.
+    single batches. Huge: updates move weights by over 0.1 of their size, or the loss doubled at
+    once, in a model that learns but falls short, or whose units were free and are saturated now.
+    Never on the raw loss of a batch.
     """
     course = _course(evidence)
     if broken(evidence):
@@ -103,9 +110,13 @@ def detect(evidence: Evidence) -> Diagnosis | None:
         symptoms, story = _swings(evidence, course), "swings instead of settling"
     signs = _large_steps(evidence)
     if not symptoms:
-        if not signs or is_well(evidence) or not is_learning(evidence):
-            return None
         story = "takes steps that are too large to settle"
+        if is_well(evidence):
+            return None
+        if not is_learning(evidence):
+            signs, story = _flattening(evidence, signs), "drove the units where they are flat"
+        if not signs:
+            return None
     symptoms += signs
     return Diagnosis(
         id="unstable_training",
@@ -208,6 +219,19 @@ def _large_steps(evidence: Evidence) -> list[Symptom]:
     if rose is not None and rose > ROSE:
         found.append(Symptom(what="loss after the first steps", measured=rose, limit=ROSE))
     return found
+
+
+def _flattening(evidence: Evidence, signs: list[Symptom]) -> list[Symptom]:
+    """What drove free units into the flat, if they are: the signs, or a first update of 0.3.
+
+    Weights that were thrown far out make later updates look small beside them.
+    """
+    if not flattened_by_steps(evidence):
+        return []
+    first = first_update(evidence) or 0.0
+    if signs or first <= FIRST_UPDATE:
+        return signs
+    return [Symptom(what="first update over weights", measured=first, limit=FIRST_UPDATE)]
 
 
 def _reason(evidence: Evidence, high_rate: bool) -> str:

@@ -104,8 +104,8 @@ class Optimization:
             known=self._known,
         )
         tried = work.recommended(advice)
-        work.joint(tried)
-        self._search(this.number, work)
+        work.joint(tried, self._is_met)
+        self._search(this.number, work, [entry["patch"] for entry in advice])
         self._trials |= work.trials
         self._known = work.known
         winner = work.best if work.best.id != self._best.id else None
@@ -148,9 +148,11 @@ class Optimization:
             + (f", {rest} for a person" if rest else "")
         )
 
-    def _search(self, number_of_round: int, work: RoundWork) -> None:
+    def _search(
+        self, number_of_round: int, work: RoundWork, advised: Sequence[Mapping[str, Any]]
+    ) -> None:
         best = work.best
-        space = self._declared or self._space_around(best)
+        space = self._declared or self._space_around(best, advised)
         if not space:
             work.remarks.append("no search: no number that the run reads is there to be varied")
             return
@@ -175,7 +177,9 @@ class Optimization:
                 study.learn(name, work.settings_of(trial.patch), trial)
         work.search(study, self._is_met)
 
-    def _space_around(self, best: Best) -> tuple[Dimension, ...]:
+    def _space_around(
+        self, best: Best, advised: Sequence[Mapping[str, Any]]
+    ) -> tuple[Dimension, ...]:
         config = trial_config(self._run.config, best.patch, self._seed).for_phase(PHASE)
         evidence = Evidence(
             kind=self._run.task.kind,
@@ -185,7 +189,7 @@ class Optimization:
             config=config.to_json(),
             config_reads=self._reads,
         )
-        return space_around(config, best.patch, lambda key: can_patch(evidence, key))
+        return space_around(config, best.patch, lambda key: can_patch(evidence, key), advised)
 
     def _is_met(self, trial: Trial) -> bool:
         """Whether the whole interval of a trial's score lies on the target's good side."""
@@ -229,7 +233,9 @@ class Optimization:
         why = (
             f"budgets.seeds_minutes ({minutes:g}) is used up"
             if len(ended) < wanted
-            else "; ".join(self._trials[name].reason for name in ended if name not in finished)
+            else "; ".join(
+                _first_line(self._trials[name]) for name in ended if name not in finished
+            )
         )
         return [f"compared on {len(finished)} of {wanted} fresh seeds: {why}"]
 
@@ -330,7 +336,7 @@ class Optimization:
         what = ", ".join(f"{key} {value}" for key, value in trial.patch.items()) or "the baseline"
         which = f"seed {trial.seed}" if trial.kind == "seed" else f"trial {int(trial.id[-2:])}"
         if trial.value is None:
-            how = f"{trial.status}: {trial.reason.partition(chr(10))[0]}"
+            how = f"{trial.status}: {_first_line(trial)}"
         else:
             reference = f" (baseline {number(self._baseline_value)})"
             how = f"{self._run.metric.name} {number(trial.value)}"
@@ -346,3 +352,8 @@ class Optimization:
 
     def _write_rounds(self, *begun: Round) -> None:
         self._phase.write_json(ROUNDS_FILE, [entry.to_json() for entry in (*self._rounds, *begun)])
+
+
+def _first_line(trial: Trial) -> str:
+    """Why a trial has ended, without the traceback that may follow."""
+    return trial.reason.partition("\n")[0]

@@ -18,6 +18,7 @@ USAGE_ERROR = 4
 TEMPLATES = {
     "task.py": "task.py",
     "training_config.yaml": "training_config.yaml",
+    "tests/test_task.py": "first_test.py",
     **{f"docs/model/{topic}.md": f"{topic}.md" for topic in TOPICS},
 }
 """What `init` writes, and the template of each."""
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def init(parsed: argparse.Namespace) -> None:
-    """Write task.py, training_config.yaml, docs/model and [tool.mltrainer]; overwrite nothing."""
+    """Write a task, its configuration, a first test and docs/model; overwrite nothing."""
     folder: Path = parsed.folder
     for name, template in TEMPLATES.items():
         target = folder / name

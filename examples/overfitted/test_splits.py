@@ -8,4 +8,4 @@ from pytest_mltrainer import Config
 def test_the_splits_take_every_patient() -> None:
     splits = TumourTask().data(Config())
     sizes = [len(part) for part in (splits.train, splits.validation, splits.test)]
-    assert sizes == [40, 250, 279]
+    assert sizes == [60, 250, 259]

@@ -31,8 +31,7 @@ def test_deployment_guide(training_run: TrainingRun, judge: Judge) -> None:
     a block marked `sh` is run in a copy of the final model's folder and must exit with 0; the
     installation is run by `clean_room_serve`. A placeholder left in `docs/model/` fails.
     """
-    if training_run.has("export_error.json"):
-        judge.cannot(f"there is no export: {training_run.json('export_error.json')['error']}")
+    _need_export(training_run, judge)
     words = _words(training_run, judge)
     found = training_run.text(DEPLOYMENT_GUIDE)
     again = deployment_guide.deployment_guide(training_run, words)
@@ -84,6 +83,7 @@ def test_monitoring_guide(training_run: TrainingRun, judge: Judge) -> None:
     fault (shift, spread, label shift, confidence, NaN burst, latency) 95 % must alarm by its rule.
     The rules must be those that calibration gives now.
     """
+    _need_export(training_run, judge)
     if training_run.has(NOT_CALIBRATED):
         judge.cannot(training_run.json(NOT_CALIBRATED)["error"])
     words = _words(training_run, judge)
@@ -113,14 +113,19 @@ def test_monitoring_guide(training_run: TrainingRun, judge: Judge) -> None:
     _says(training_run, judge, MONITORING_GUIDE, found, again, monitoring_guide.SECTIONS)
 
 
+def _need_export(run: TrainingRun, judge: Judge) -> None:
+    if run.has("export_error.json"):
+        judge.cannot(f"there is no export: {run.json('export_error.json')['error']}")
+
+
 def _words(run: TrainingRun, judge: Judge) -> Words:
     """What people wrote; fails with the file that is not filled in."""
     words = Words.read(run.project.root)
     judge.that(
         not words.unfilled(),
-        what="what only people know",
+        what="what people have to write",
         measured="; ".join(words.unfilled()) or "written",
-        wanted="an answer in each file (`pytest-mltrainer init` writes the questions)",
+        wanted="your answer in place of each question (`pytest-mltrainer init` writes the files)",
     )
     return words
 

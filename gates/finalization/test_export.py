@@ -30,7 +30,12 @@ def test_exported(training_run: TrainingRun, exported: ExportedModel, judge: Jud
     by their digests; `model.json` the bytes of every file, external data included. The stored
     weights must be those of the best checkpoint, bit for bit.
     """
-    judge.equal(exported.error, None, what="why the model could not be exported")
+    judge.that(
+        exported.error is None,
+        what="why the model could not be exported",
+        measured=exported.error or "it was",
+        wanted="a file of each format",
+    )
     batches = {size: first_inputs(training_run, size) for size in batch_sizes(training_run)}
     for name in exported.formats:
         path = exported.path(name)
@@ -103,8 +108,9 @@ def test_export_parity(
             wanted=f"at most {number(parity.tolerance)}",
             artifact=training_run.described(f"{FOLDER}/{exported.path(name).name}"),
         )
-        failing = smallest_failing(eager, predict, rows)
-        again = keep(training_run, name, failing, rows)
+        taken = predict.metadata.inputs
+        failing = smallest_failing(eager, predict, rows, taken)
+        again = keep(training_run, name, failing, rows, taken)
         judge.that(
             failing is None,
             what=f"{name}: generated inputs on which both agree",

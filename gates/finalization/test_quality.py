@@ -1,5 +1,8 @@
 """Is anything known that speaks against the release?"""
 
+from pytest_mltrainer.gates.outputs import need_enough, need_every_part, need_finite
+
+from pytest_mltrainer.core.config import Limits
 from pytest_mltrainer.core.judge import Judge, guided_by
 from pytest_mltrainer.core.ledger import record_opening
 from pytest_mltrainer.release.own_tests import run_own_tests
@@ -75,7 +78,9 @@ def _scanners_are_clean(run: TrainingRun, judge: Judge) -> None:
 
 
 @guided_by("underfitting", "overfitting")
-def test_not_inferior(training_run: TrainingRun, evaluation: Evaluation, judge: Judge) -> None:
+def test_not_inferior(
+    training_run: TrainingRun, evaluation: Evaluation, limits: Limits, judge: Judge
+) -> None:
     """The model beats a trivial one, and is not worse than the baseline or the current release.
 
     Predicted anew on the same test samples. The interval of the advantage over the trivial model
@@ -85,6 +90,10 @@ def test_not_inferior(training_run: TrainingRun, evaluation: Evaluation, judge: 
     chance. The intervals share a risk of 5 % between them.
     """
     test = evaluation.test
+    need_finite(test.predictions, "the test set", judge)
+    need_enough(test.predictions, limits, judge)
+    validation, kind = evaluation.validation.predictions, training_run.task.kind
+    need_every_part(validation, test.predictions, kind, limits, judge)
     judge(
         test.above_trivial,
         what=f"advantage in {test.metric.name} over a trivial model",

@@ -38,7 +38,12 @@ def test_clean_room_serve(training_run: TrainingRun, exported: ExportedModel, ju
         shutil.copytree(source, folder)
         room = _room(folder, release, judge, "the deployment lock")
         packages, importable = room.contents(_training_modules(training_run, room), folder)
-        judge.equal(_listed(packages), _listed(room.pins), what="packages in the clean room")
+        judge.that(
+            packages == room.pins,
+            what=f"{len(packages)} packages in the clean room",
+            measured=_differences(packages, room.pins) or "as pinned",
+            wanted="exactly the pinned ones",
+        )
         judge.equal(importable, [], what="training code that can be imported there")
         _serves(room, folder, judge, "the final model")
         _predicts(training_run, room, folder, judge)
@@ -63,8 +68,13 @@ def _training_modules(run: TrainingRun, room: Room) -> list[str]:
     return sorted(modules if "torch" in room.pins else {*modules, "torch"})
 
 
-def _listed(packages: dict[str, str]) -> str:
-    return ", ".join(f"{name} {version}" for name, version in sorted(packages.items()))
+def _differences(packages: dict[str, str], pins: dict[str, str]) -> str:
+    """Each package that is there in another version than pinned, or on one side only."""
+    return "; ".join(
+        f"{name}: {packages.get(name, 'not there')}, pinned {pins.get(name, 'not at all')}"
+        for name in sorted(packages.keys() | pins.keys())
+        if packages.get(name) != pins.get(name)
+    )
 
 
 def _serves(room: Room, folder: Path, judge: Judge, what: str) -> None:

@@ -82,6 +82,8 @@ def test_environment_snapshot(training_run: TrainingRun, judge: Judge) -> None:
         artifact=f"planning/{LOCK_FILE}",
     )
     _resolves(lock, judge)
+    if not training_run.has(DEPLOYED):
+        judge.cannot("there is no deployment lock, because there is no export")
     deployed = read_lock(training_run.text(DEPLOYED)).pins
     # A local part of a version (+cpu) stands in no index.
     tested = {name: version.partition("+")[0] for name, version in versions.items()}

@@ -1,9 +1,15 @@
 """What does the test set, opened once, say?"""
 
-import math
 from collections.abc import Iterator
 
 import numpy as np
+from pytest_mltrainer.gates.outputs import (
+    need_enough,
+    need_every_part,
+    need_finite,
+    no_part_is_lost,
+    not_finite,
+)
 
 from pytest_mltrainer.core.config import Limits
 from pytest_mltrainer.core.digests import sha256_file
@@ -11,11 +17,16 @@ from pytest_mltrainer.core.judge import Judge, guided_by
 from pytest_mltrainer.core.ledger import FINAL_TRAINING, OPENING, events
 from pytest_mltrainer.core.measurement import number
 from pytest_mltrainer.documents.compare import differences, missing_sections
-from pytest_mltrainer.evaluation.confusion import class_recalls
+from pytest_mltrainer.evaluation.confusion import part_recalls
 from pytest_mltrainer.evaluation.intervals import difference, measure
 from pytest_mltrainer.evaluation.metrics import METRICS
 from pytest_mltrainer.evaluation.predictions import Predictions
-from pytest_mltrainer.training.results import calibration_text, error_plot, final_results
+from pytest_mltrainer.training.results import (
+    PART_NAMES,
+    calibration_text,
+    error_plot,
+    final_results,
+)
 from pytest_mltrainer.training.run import Evaluation, TrainingRun
 
 
@@ -32,7 +43,14 @@ def test_test_evaluated(training_run: TrainingRun, evaluation: Evaluation, judge
     stored = Predictions.load(training_run.folder.artifact("predictions/test.npz"))
     found = evaluation.test.predictions
     judge.equal(stored.outputs.shape, found.outputs.shape, what="shape of the stored predictions")
-    scale = max(float(np.abs(np.nan_to_num(found.outputs)).max()), 1.0)
+    broken = not_finite(found)
+    judge.that(
+        not broken,
+        what="outputs of the model on the test set",
+        measured=f"not finite for {broken}" if broken else "finite",
+        wanted="finite: look at what the model divides by, or takes the logarithm of",
+    )
+    scale = max(float(np.abs(found.outputs).max()), 1.0)
     judge(
         float(np.abs(stored.outputs - found.outputs).max()),
         what="largest difference between stored and repeated predictions",
@@ -49,24 +67,25 @@ def test_test_evaluated(training_run: TrainingRun, evaluation: Evaluation, judge
 
 
 def _measured(run: TrainingRun, evaluation: Evaluation) -> Iterator[str]:
-    """Every metric with its interval, the recall of each class, and the calibration."""
+    """Every metric with its interval, the recall of each class or label, and the calibration."""
     predictions = evaluation.test.predictions
     for name, score in evaluation.test.scores.items():
         known = METRICS.get(name)
         text = measure(known, predictions).text() if known else number(float(score))
         yield f"test {name}: {text}"
-    if run.task.kind == "classification":
-        for label, recall in class_recalls(predictions, predictions.outputs.shape[1]).items():
-            yield f"recall of class {label}: {recall.text()}"
+    for part, recall in part_recalls(predictions, run.task.kind).items():
+        yield f"recall of {PART_NAMES[run.task.kind]} {part}: {recall.text()}"
     yield calibration_text(run)
 
 
 @guided_by("overfitting", "underfitting")
-def test_target_met(training_run: TrainingRun, evaluation: Evaluation, judge: Judge) -> None:
+def test_target_met(
+    training_run: TrainingRun, evaluation: Evaluation, limits: Limits, judge: Judge
+) -> None:
     """The objective's metric on the test set meets the target, by its point estimate.
 
     The interval and the number of final trainings are printed: the best of 20 seeds buys 1.5 points
-    on 360 images.
+    on 360 images. A test set of fewer than `min_samples_per_class` samples cannot be judged.
     """
     target = training_run.config.objective.target
     if target is None:
@@ -75,6 +94,8 @@ def test_target_met(training_run: TrainingRun, evaluation: Evaluation, judge: Ju
     trainings = sum(entry["event"] == FINAL_TRAINING for entry in every)
     judge.note(f"final trainings started: {trainings}")
     test = evaluation.test
+    need_finite(test.predictions, "the test set", judge)
+    need_enough(test.predictions, limits, judge)
     what = f"test {test.metric.name}"
     if training_run.maximize:
         judge(test.objective, what=what, at_least=target)
@@ -94,6 +115,8 @@ def test_val_test_gap(
     A regression is judged by RMSE in standard deviations of the target.
     """
     validation, test = evaluation.validation.predictions, evaluation.test.predictions
+    need_finite(validation, "validation", judge)
+    need_finite(test, "the test set", judge)
     if training_run.task.kind == "regression":
         spread = float(test.targets.std())
         if not spread:
@@ -120,9 +143,11 @@ def test_confusion_analysed(
 ) -> None:
     """The errors in `test_results.md` and its plot are the recomputed ones, and no class is lost.
 
-    A class fails when the upper bound of its recall is under `min_class_recall`. With fewer than
-    `min_samples_per_class` samples it cannot be decided and is listed. A regression has residuals
-    over quantiles of the target instead; other kinds have no matrix.
+    A class, or one of several labels, fails when the upper bound of its recall is under
+    `min_class_recall`. With fewer than `min_samples_per_class` samples it cannot be decided and is
+    listed; one that validation has and the test set lacks cannot be judged. A regression has
+    residuals over quantiles of the target instead. The recalls of tokens are noted: those of one
+    sequence are not independent, so their intervals decide nothing.
     """
     found = training_run.text("test_results.md")
     judge.equal(missing_sections(found, ["Errors"]), [], what="missing sections")
@@ -141,16 +166,6 @@ def test_confusion_analysed(
     for name, redrawn in error_plot(training_run).items():
         stored = training_run.folder.artifact(name).read_bytes()
         judge.equal(stored == redrawn, True, what=f"{name} shows the recomputed errors")
-    if training_run.task.kind != "classification":
-        return
-    predictions = evaluation.test.predictions
-    for label, recall in class_recalls(predictions, predictions.outputs.shape[1]).items():
-        if (recall.n or 0) < limits.min_samples_per_class or math.isnan(recall.value):
-            judge.note(f"class {label} is not decidable: {recall.n} samples")
-            continue
-        judge(
-            recall,
-            what=f"recall of class {label}",
-            at_least=limits.min_class_recall,
-            by="upper bound",
-        )
+    validation, test = evaluation.validation.predictions, evaluation.test.predictions
+    need_every_part(validation, test, training_run.task.kind, limits, judge)
+    no_part_is_lost(test, training_run.task.kind, limits, judge)

@@ -10,16 +10,25 @@ from pytest_mltrainer.training.run import TrainingRun
 FIRST = "rehearsal/first.json"
 DTYPE_TOLERANCE = 1e-4
 """float32 sums in another order differ by 1e-6 of the scale, a leak between samples by 1e-2."""
+ROUNDINGS = 10.0
 
 
 def test_forward_pass(training_run: TrainingRun, judge: Judge) -> None:
     """Outputs are finite, one for each sample, and no sample's output depends on the others.
 
     In evaluation mode: a batch of 1 against the same sample in a batch of B, and the batch of B in
-    reverse order. Tolerance 1e-4 of the outputs' scale, some 100 x float32 rounding.
+    reverse order. Tolerance 1e-4 of the outputs' scale, some 100 x float32 rounding. For a model
+    that blows rounding up, 10 x what moving each parameter to the next number does to the outputs.
     """
     found = training_run.json(FIRST)["forward"]
-    tolerance = DTYPE_TOLERANCE * max(found["scale"], 1.0)
+    usual = DTYPE_TOLERANCE * max(found["scale"], 1.0)
+    rounding = found.get("rounding_difference", 0.0)
+    tolerance = max(usual, ROUNDINGS * rounding)
+    if tolerance > usual:
+        judge.note(
+            f"rounding alone moves the outputs by {rounding:.2g}, so what other samples do could "
+            "not be told more finely: weights or inputs are too large for the depth of the model"
+        )
     shape = f"{found['output_shape']} {found['output_dtype']}"
     judge.equal(found["output_shape"][0], found["batch_size"], what=f"outputs of a batch, {shape}")
     judge.equal(found["finite"], True, what="outputs are finite")

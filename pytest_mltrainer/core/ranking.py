@@ -1,7 +1,7 @@
 """From evidence to findings: every diagnostic is asked, root causes stand before symptoms."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pytest_mltrainer.core.evidence import (
@@ -58,6 +58,21 @@ class Findings:
         """Diagnoses that no known relation ties to the primary one."""
         follows = self.consequences
         return tuple(found for found in self.diagnoses[1:] if found.id not in follows)
+
+    def without(self, tried: Collection[Mapping[str, Any]]) -> "Findings":
+        """The same but for the recommendations whose patch was tried already."""
+        left = [
+            replace(
+                found,
+                recommendations=tuple(
+                    entry
+                    for entry in found.recommendations
+                    if not entry.patch or dict(entry.patch) not in tried
+                ),
+            )
+            for found in self.diagnoses
+        ]
+        return replace(self, diagnoses=tuple(left))
 
     def to_json(self) -> dict[str, Any]:
         """The findings as they are stored."""

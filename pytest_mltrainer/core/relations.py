@@ -53,7 +53,7 @@ FOLLOWS: Mapping[str, Mapping[str, str]] = {
         ("lr_too_low", "overfitting", "convergence_stall", "underfitting"),
         "layers without gradient learn nothing"),
     "unstable_training": dict.fromkeys(
-        ("exploding_gradients", "saturation", "convergence_stall", "underfitting"),
+        ("exploding_gradients", "saturation", "dead_relu", "convergence_stall", "underfitting"),
         "a learning rate that is too high shows in it"),
     "lr_too_low": dict.fromkeys(
         ("convergence_stall", "underfitting"), "weights that hardly move learn hardly anything"),

@@ -11,7 +11,7 @@ from torch import nn
 
 from pytest_mltrainer.export.format import PredictModule
 from pytest_mltrainer.export.refusal import listening, refusal
-from pytest_mltrainer.export.signature import named_leaves
+from pytest_mltrainer.export.signature import TensorSpec, named_leaves
 from pytest_mltrainer.training.task import Task
 
 
@@ -37,27 +37,33 @@ class _Place:
 _PLACE = _Place()
 
 
-def graph_of(format_name: str, task: Task, model: nn.Module, inputs: Any) -> Any:
-    """The `ExportedProgram` of the model in evaluation mode, with a dynamic batch.
+def graph_of(
+    format_name: str, task: Task, model: nn.Module, inputs: Any, wanted: tuple[TensorSpec, ...]
+) -> Any:
+    """The `ExportedProgram` of the model in evaluation mode; the free axes of `wanted` are dynamic.
 
     Only the shapes and dtypes of `inputs` count: no sample of the user's gets into the graph.
     Raises ExportError that names operator and line.
     """
-    leaves = tuple(_zeros_like(leaf) for leaf in named_leaves(inputs).values())
-    batch = tuple({0: torch.export.Dim.DYNAMIC} if leaf.ndim else None for leaf in leaves)
+    pairs = list(zip(named_leaves(inputs).values(), wanted, strict=True))
+    leaves = tuple(_zeros_like(leaf, spec) for leaf, spec in pairs)
+    free = tuple(dict.fromkeys(spec.free_axes, torch.export.Dim.DYNAMIC) for _, spec in pairs)
     module = LeavesModule(task, model.eval(), inputs).eval()
     with listening() as log:
         try:
             return torch.export.export(
-                module, leaves, dynamic_shapes={"leaves": batch}, strict=False
+                module, leaves, dynamic_shapes={"leaves": free}, strict=False
             )
         except Exception as error:  # torch has dozens of types for it, RuntimeError among them
             raise refusal(format_name, error, log) from error
 
 
-def _zeros_like(leaf: torch.Tensor) -> torch.Tensor:
-    """As the tensor, with two samples at least: torch takes a batch of one for a constant."""
-    return leaf.new_zeros((max(len(leaf), 2), *leaf.shape[1:])) if leaf.ndim else leaf.new_zeros(())
+def _zeros_like(leaf: torch.Tensor, spec: TensorSpec) -> torch.Tensor:
+    """As the tensor, with two at least along free axes: torch takes one for a constant."""
+    sizes = [
+        max(size, 2) if axis in spec.free_axes else size for axis, size in enumerate(leaf.shape)
+    ]
+    return leaf.new_zeros(sizes)
 
 
 def _without_tensors(value: Any) -> Any:

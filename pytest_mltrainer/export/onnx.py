@@ -35,7 +35,7 @@ class OnnxExporter:
         self, task: Task, model: nn.Module, inputs: Any, path: Path, metadata: Metadata
     ) -> tuple[str, ...]:
         """Write `model.onnx`, and `model.onnx.data` beside it where the weights are large."""
-        program = graph_of(NAME, task, model, inputs)
+        program = graph_of(NAME, task, model, inputs, metadata.inputs)
         with listening() as log, contextlib.redirect_stdout(io.StringIO()):
             try:
                 made = torch.onnx.export(

@@ -22,6 +22,9 @@ LIBRARIES = tuple({sysconfig.get_path("stdlib"), *map(sysconfig.get_path, ("pure
 SYMBOLS = "torch.fx.experimental.symbolic_shapes"
 BECAME_CONSTANT = re.compile(r"eval Eq\(s\d+, (\d+)\).*?\(([^()\s]+:\d+) in (\w+)\)")
 OPERATOR = re.compile(r"OpOverload\(op='([\w.]+)'|torch\.ops\.([\w.]+)|\b(aten::\w+)")
+VIOLATED = re.compile(r"You marked .*?\.size\(\)\[([1-9])\] as dynamic")
+UNROLLED = re.compile(r"_ops\.py:\d+ in decompose")
+"""Where torch goes over a recurrent layer step by step."""
 TOO_LONG = 300
 
 REMEDIES = {
@@ -50,6 +53,9 @@ def refusal(
     operator = next(filter(None, called.groups())) if called else None
     line = _line_of_node(program, operator) or _line_of_trace(causes) or log.line
     remedy = next((text for mark, text in REMEDIES.items() if mark in words), "")
+    if length := VIOLATED.search(words):
+        remedy = _length_remedy(int(length[1]), log)
+        line = None if UNROLLED.match(line or "") else line
     parts = [
         f"operator {operator}" if operator else "",
         f"at {line}" if line else "",
@@ -57,6 +63,19 @@ def refusal(
     ]
     return ExportError(
         f"the model cannot be exported to {format_name}: {'; '.join(filter(None, parts))}"
+    )
+
+
+def _length_remedy(axis: int, log: "ExportLog") -> str:
+    """What to do where an axis behind the batch, whose size differs between samples, got fixed."""
+    if UNROLLED.match(log.line or ""):
+        return (
+            f"a recurrent layer (nn.LSTM, nn.GRU, nn.RNN) is unrolled over one length, but axis "
+            f"{axis} differs between samples: pad all of them to one length in `data` or `collate`"
+        )
+    return (
+        f"the size of axis {axis}, which differs between samples, became a constant: use "
+        f"x.shape[{axis}] instead of a number, or pad all samples to one size"
     )
 
 

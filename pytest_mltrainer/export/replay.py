@@ -5,6 +5,7 @@ python -m pytest_mltrainer.export.replay onnx
 
 import contextlib
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from pytest_mltrainer.export.generated import FailingInput, Recipe
 from pytest_mltrainer.export.parity import compare
 from pytest_mltrainer.export.served import ExportedModel
 from pytest_mltrainer.export.serving import test_batches
-from pytest_mltrainer.export.signature import as_array, named_leaves
+from pytest_mltrainer.export.signature import TensorSpec, as_array, named_leaves
 from pytest_mltrainer.training.run import TrainingRun
 
 SHOWN_VALUES = 1000
@@ -30,7 +31,13 @@ def failing_path(run: TrainingRun, format_name: str) -> Path:
     return run.folder.artifact(f"{FAILING_INPUTS}/failing_{format_name}.json")
 
 
-def keep(run: TrainingRun, format_name: str, failing: FailingInput | None, rows: Any) -> str:
+def keep(
+    run: TrainingRun,
+    format_name: str,
+    failing: FailingInput | None,
+    rows: Any,
+    specs: Sequence[TensorSpec] = (),
+) -> str:
     """Keep a failing input for replay, or drop the one that was kept; says how to replay it.
 
     Where the run folder cannot be written (another machine judges), the judgement stands alone.
@@ -46,7 +53,7 @@ def keep(run: TrainingRun, format_name: str, failing: FailingInput | None, rows:
             {
                 "format": format_name,
                 "recipe": failing.recipe.to_json(),
-                "inputs": _written_out(failing.recipe.build(rows)),
+                "inputs": _written_out(failing.recipe.build(rows, specs)),
                 "found": failing.text(),
                 "replay": command,
             },
@@ -63,8 +70,9 @@ def replay(folder: Path, format_name: str) -> str:
     if not path.exists():
         raise UserError(f"{path}: no failing input was kept; pytest --phase=finalization looks")
     recipe = Recipe(**files.read_json(path)["recipe"])
-    inputs = recipe.build(next(iter(test_batches(run))))
-    eager, exported = run.predictor()(inputs), ExportedModel(run).load(format_name)(inputs)
+    file = ExportedModel(run).load(format_name)
+    inputs = recipe.build(next(iter(test_batches(run))), file.metadata.inputs)
+    eager, exported = run.predictor()(inputs), file(inputs)
     parity = compare(eager, exported)
     lines = [f"inputs {recipe.text()}"]
     lines += [f"{name}:\n{as_array(leaf)}" for name, leaf in named_leaves(inputs).items()]

@@ -10,7 +10,8 @@ from pytest_mltrainer.core.digests import sha256_file
 from pytest_mltrainer.core.errors import StorageError
 from pytest_mltrainer.core.hooks import offered, plugin_manager
 from pytest_mltrainer.export.format import Exported, exporter_named, exporters, load_export
-from pytest_mltrainer.export.signature import ONLY, OUTPUTS, Metadata, specs
+from pytest_mltrainer.export.layouts import layouts, signature_of
+from pytest_mltrainer.export.signature import Metadata
 from pytest_mltrainer.training.run import TrainingRun
 
 FOLDER = "final_model"
@@ -71,11 +72,13 @@ class ExportedModel:
 
 def expected_metadata(run: TrainingRun) -> Metadata:
     """What the metadata of every export must say, from data, model and checkpoint as they are."""
-    inputs = run.task.collate([run.splits.test[0]])[0]
+    splits = run.splits
+    every = layouts(run.task, (splits.train, splits.validation, splits.test))
+    inputs, outputs = signature_of(run.predictor(), every)
     return Metadata(
         kind=run.task.kind,
-        inputs=specs(inputs, ONLY),
-        outputs=specs(run.predictor()(inputs), OUTPUTS),
+        inputs=inputs,
+        outputs=outputs,
         checkpoint=sha256_file(run.folder.artifact("checkpoints/best.pt")),
         weights=sha256_file(run.folder.artifact(f"{FOLDER}/{WEIGHTS}")),
     )

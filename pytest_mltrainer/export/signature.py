@@ -4,8 +4,8 @@ The same metadata stand in every file and in `model.json`. Needs neither torch n
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,8 @@ Array = np.ndarray[Any, Any]
 METADATA = "pytest_mltrainer"
 """The key of the metadata in a file."""
 SCHEMA = 1
-BATCH = -1
-"""The size of an axis that takes any batch."""
+FREE = -1
+"""The size of an axis that takes any: the batch, and what differs between samples."""
 ONLY = "inputs"
 """The name of an input that is the only one, and the first part of names in a tuple."""
 OUTPUTS = "outputs"
@@ -31,26 +31,34 @@ class InputError(UserError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TensorSpec:
-    """One tensor: its name, its dtype in NumPy's words, and its shape, where -1 is the batch."""
+    """One tensor: its name, its dtype in NumPy's words, and its shape, where -1 is any size."""
 
     name: str
     dtype: str
     shape: tuple[int, ...]
 
+    @property
+    def free_axes(self) -> tuple[int, ...]:
+        """The axes that take any size, the batch among them."""
+        return tuple(axis for axis, size in enumerate(self.shape) if size == FREE)
+
     def check(self, array: Array) -> None:
         """Raise InputError unless `array` is such a tensor."""
-        shown = ", ".join("batch" if size == BATCH else str(size) for size in self.shape)
+        shown = ", ".join(size_text(axis, size) for axis, size in enumerate(self.shape))
         if str(array.dtype) != self.dtype:
             raise InputError(
                 f"input '{self.name}': found {array.dtype}, wanted {self.dtype}: convert it first"
             )
+        # Some runtimes end their process over an empty batch (ONNX Runtime in a GRU).
+        if 0 in array.shape:
+            raise InputError(f"input '{self.name}': found shape {array.shape}: it is empty")
         if len(array.shape) != len(self.shape) or any(
-            wanted not in (BATCH, found)
+            wanted not in (FREE, found)
             for found, wanted in zip(array.shape, self.shape, strict=True)
         ):
             raise InputError(
-                f"input '{self.name}': found shape {array.shape}, wanted ({shown}), as in "
-                "`example_input` of the task"
+                f"input '{self.name}': found shape {array.shape}, wanted ({shown}), as the "
+                "samples had it that the model was exported with"
             )
 
 
@@ -131,10 +139,46 @@ def specs(value: Any, only: str) -> tuple[TensorSpec, ...]:
         TensorSpec(
             name=name,
             dtype=str(leaf.dtype).removeprefix("torch."),
-            shape=(BATCH, *map(int, leaf.shape[1:])) if len(leaf.shape) else (),
+            shape=(FREE, *map(int, leaf.shape[1:])) if len(leaf.shape) else (),
         )
         for name, leaf in named_leaves(value, only).items()
     )
+
+
+def merged(every: Sequence[tuple[TensorSpec, ...]]) -> tuple[TensorSpec, ...]:
+    """The tensors of all nestings at once: an axis whose size differs between them is free.
+
+    Raises InputError when they differ in names, dtypes or the number of axes.
+    """
+    first, *others = every
+    for other in others:
+        if _kinds(other) != _kinds(first):
+            raise InputError(
+                f"samples differ: one has {_kinds_text(first)}, another {_kinds_text(other)}; "
+                "wanted the same names, dtypes and numbers of axes: convert them in `collate`"
+            )
+    return tuple(_joined(alike) for alike in zip(*every, strict=True))
+
+
+def _joined(alike: tuple[TensorSpec, ...]) -> TensorSpec:
+    axes = zip(*(spec.shape for spec in alike), strict=True)
+    shape = tuple(sizes[0] if len(set(sizes)) == 1 else FREE for sizes in axes)
+    return replace(alike[0], shape=shape)
+
+
+def _kinds(specs: tuple[TensorSpec, ...]) -> list[tuple[str, str, int]]:
+    return [(spec.name, spec.dtype, len(spec.shape)) for spec in specs]
+
+
+def _kinds_text(specs: tuple[TensorSpec, ...]) -> str:
+    return ", ".join(f"{name} ({dtype}, {axes} axes)" for name, dtype, axes in _kinds(specs))
+
+
+def size_text(axis: int, size: int) -> str:
+    """A size as people read it: `batch`, `any` for another free axis, or the number."""
+    if size != FREE:
+        return str(size)
+    return "any" if axis else "batch"
 
 
 def named_leaves(value: Any, only: str = ONLY) -> dict[str, Any]:

@@ -25,7 +25,7 @@ class TorchExportExporter:
         self, task: Task, model: nn.Module, inputs: Any, path: Path, metadata: Metadata
     ) -> tuple[str, ...]:
         """Write `model.pt2`."""
-        program = graph_of(NAME, task, model, inputs)
+        program = graph_of(NAME, task, model, inputs, metadata.inputs)
         temporary = path.with_name(f"{files.TEMPORARY}{path.name}")
         with listening() as log:
             try:

@@ -80,13 +80,17 @@ class Room:
         return {**(said if isinstance(said, dict) else {}), "ok": is_ok}
 
     def contents(self, modules: Iterable[str], folder: Path) -> tuple[dict[str, str], list[str]]:
-        """The installed packages by canonical name, and which of `modules` can be imported."""
+        """The installed packages by canonical name, and which of `modules` can be imported.
+
+        A local part of a version (`+cpu`) is left out, as it is in the lock.
+        """
         # -P: the files that are served are no packages of the room.
         done = self.run(["-P", "-c", _INSIDE, *modules], folder)
         if done.returncode:
             raise RoomUnavailable(f"{self.python} does not run: {done.stderr.strip()[-300:]}")
         found = json.loads(done.stdout)
-        return {_canonical(k): v for k, v in found["packages"].items()}, found["importable"]
+        installed = {_canonical(k): v.partition("+")[0] for k, v in found["packages"].items()}
+        return installed, found["importable"]
 
 
 def make_room(lock: Path, *, timeout_s: float) -> Room:

@@ -15,6 +15,7 @@ from pytest_mltrainer.core.measurement import number
 from pytest_mltrainer.documents.markdown import Document, code
 from pytest_mltrainer.documents.words import Words
 from pytest_mltrainer.export.served import FOLDER, MODEL_MANIFEST
+from pytest_mltrainer.export.signature import size_text
 from pytest_mltrainer.release.service import PREPROCESSING
 from pytest_mltrainer.training.run import TrainingRun
 
@@ -128,7 +129,7 @@ def _run(command: str, folder: Path) -> Ran:
 def _inputs(document: Document, run: TrainingRun) -> None:
     contract = run.json(PREPROCESSING)
     document.section("Inputs").bullets(contract["duties"])
-    shown = ("minimum", "maximum", "mean", "standard_deviation")
+    limits, moments = ("minimum", "maximum"), ("mean", "standard_deviation")
     document.paragraph(f"Measured on {contract['rows']} samples of the training split:")
     document.table(
         ["input", "dtype", "shape", "least", "largest", "mean", "standard deviation"],
@@ -136,9 +137,17 @@ def _inputs(document: Document, run: TrainingRun) -> None:
             [
                 code(part["name"]),
                 part["dtype"],
-                " x ".join("batch" if size < 0 else str(size) for size in part["shape"]),
-                *(None if part[name] is None else number(float(part[name])) for name in shown),
+                " x ".join(size_text(axis, size) for axis, size in enumerate(part["shape"])),
+                *(_shown(part[name], part["dtype"]) for name in limits),
+                *(_shown(part[name], "float") for name in moments),
             ]
             for part in contract["inputs"]
         ],
     )
+
+
+def _shown(value: float | None, dtype: str) -> str | None:
+    """Whole numbers and masks without decimals."""
+    if value is None:
+        return None
+    return number(float(value)) if dtype.startswith(("float", "bfloat")) else f"{value:.0f}"

@@ -1,19 +1,21 @@
 """The folder of a finished model: safetensors weights, every export, and a manifest of them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 from torch import nn
 
 from pytest_mltrainer.core import files
 from pytest_mltrainer.core.digests import sha256_file
 from pytest_mltrainer.evaluation.metrics import Metric
 from pytest_mltrainer.export.format import Exporter, exporter_named
+from pytest_mltrainer.export.layouts import layouts, signature_of
 from pytest_mltrainer.export.served import MODEL_MANIFEST, WEIGHTS
-from pytest_mltrainer.export.signature import ONLY, OUTPUTS, Metadata, specs
+from pytest_mltrainer.export.signature import Metadata
 from pytest_mltrainer.training.task import Task
 
 
@@ -23,6 +25,7 @@ def write_final_model(
     task: Task,
     model: nn.Module,
     inputs: Any,
+    datasets: Iterable[Any],
     formats: tuple[str, ...],
     known: Mapping[str, Exporter],
     metric: Metric,
@@ -30,19 +33,22 @@ def write_final_model(
 ) -> None:
     """Write weights and every export, then the manifest that names them with digests and shapes.
 
-    `checkpoint` is the sha256 of the checkpoint that `model` has its weights from. Raises
-    ExportError.
+    `inputs` are those that the model is exported with; an axis whose size differs between them and
+    samples of `datasets` is dynamic. `checkpoint` is the sha256 of the checkpoint that `model` has
+    its weights from. Raises ExportError, and InputError for samples of different kinds.
     """
     weights = {
         name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
     }
-    files.write_bytes(folder / WEIGHTS, save(_unshared(weights)))
+    _write_weights(_unshared(weights), folder / WEIGHTS)
     with torch.no_grad():
-        outputs = task.predict(model, inputs)
+        taken, given = signature_of(
+            lambda batch: task.predict(model, batch), layouts(task, datasets, inputs)
+        )
     metadata = Metadata(
         kind=task.kind,
-        inputs=specs(inputs, ONLY),
-        outputs=specs(outputs, OUTPUTS),
+        inputs=taken,
+        outputs=given,
         checkpoint=checkpoint,
         weights=sha256_file(folder / WEIGHTS),
     )
@@ -59,6 +65,18 @@ def write_final_model(
             "files": {name: sha256_file(folder / name) for name in names},
         },
     )
+
+
+def _write_weights(weights: dict[str, torch.Tensor], path: Path) -> None:
+    """Not as bytes in memory first: weights may fill half of it."""
+    temporary = path.with_name(f"{files.TEMPORARY}{path.name}")
+    try:
+        save_file(weights, temporary)
+    except (OSError, SafetensorError) as error:
+        temporary.unlink(missing_ok=True)
+        reason = error if isinstance(error, OSError) else OSError(str(error))
+        raise files.storage_error("write", path, reason) from error
+    files.move(temporary, path)
 
 
 def _unshared(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -53,6 +53,8 @@ class Monitor:
     window: int
     kind: str
     slow_ms: float
+    one_by_one: bool = False
+    """Requests differ in shape: given as a list, watched by size, mean and deviation."""
 
     @classmethod
     def load(cls, folder: Path | str) -> "Monitor":
@@ -63,15 +65,18 @@ class Monitor:
             window=stored["window"],
             kind=stored["kind"],
             slow_ms=stored["slow_ms"],
+            one_by_one=stored["one_by_one"],
         )
 
     def check(self, inputs: Any, outputs: Any, latencies_ms: Sequence[float]) -> list[Alarm]:
         """The alarms of a window; empty when all is well.
 
-        `inputs` as the model takes them (an array, or a nesting of arrays), `outputs` as it gives
-        them, `latencies_ms` one number a request. Raises ValueError for too small a window.
+        `inputs` as the model takes them (an array, or a nesting of arrays), or, `one_by_one`, a
+        list of such batches with one request each; `outputs` as it gives them, `latencies_ms` one
+        number a request. Raises ValueError for too small a window.
         """
-        values = request_values(self.kind, inputs, outputs)
+        given = summaries(inputs) if self.one_by_one else inputs
+        values = request_values(self.kind, given, outputs)
         values["latency"] = slow_calls(latencies_ms, self.slow_ms)
         for name, rule in self.rules.items():
             if "grid" in rule:
@@ -135,6 +140,28 @@ def parts_of(inputs: Any, name: str = "") -> Iterator[tuple[str, Any]]:
             yield from parts_of(part, f"{name}.{index}" if name else str(index))
     else:
         yield name, inputs
+
+
+def summaries(requests: Sequence[Any]) -> dict[str, Array]:
+    """Size, mean and standard deviation of each array of each request."""
+    parts: dict[str, list[Array]] = {}
+    for request in requests:
+        for name, part in parts_of(request):
+            parts.setdefault(name or "inputs", []).append(np.asarray(part).reshape(-1))
+    found: dict[str, Array] = {}
+    for name, arrays in parts.items():
+        sizes = np.asarray([len(array) for array in arrays])
+        values = np.concatenate(arrays).astype(np.float64)
+        owner = np.repeat(np.arange(len(sizes)), sizes)
+        with np.errstate(all="ignore"):
+            means = np.bincount(owner, values, len(sizes)) / sizes
+            apart = np.bincount(owner, (values - means[owner]) ** 2, len(sizes)) / sizes
+        found |= {
+            f"size of {name}": sizes.astype(np.float64),
+            f"mean of {name}": means,
+            f"deviation of {name}": np.sqrt(apart),
+        }
+    return found
 
 
 def blocks(part: Array) -> Array:

@@ -15,6 +15,7 @@ import numpy as np
 from pytest_mltrainer.core.errors import UserError
 from pytest_mltrainer.evaluation.predictions import Predictions
 from pytest_mltrainer.evaluation.proportions import wilson
+from pytest_mltrainer.export.layouts import layouts
 from pytest_mltrainer.release import monitor
 from pytest_mltrainer.release.inputs import Leaf, batch_of, leaves_of, nested
 from pytest_mltrainer.training.run import TrainingRun
@@ -64,14 +65,24 @@ class Reference:
         order = np.random.default_rng(0).permutation(rows)
         half = len(rows) // 2
         self.kind = run.task.kind
+        self.one_by_one = len(layouts(run.task, [dataset])) > 1
         self._task, self._dataset, self._outputs = run.task, dataset, stored.outputs
         self.rows = {"calibration": np.sort(order[:half]), "proof": np.sort(order[half:])}
 
     def half(self, name: str) -> tuple[list[Leaf], Array]:
-        """Inputs and outputs of a half."""
+        """Inputs and outputs of a half; inputs that differ in shape by what is watched of them."""
         rows = self.rows[name]
+        if self.one_by_one:
+            watched = monitor.summaries([nested(request) for request in self.requests(name)])
+            leaves = [Leaf(name=part, values=values) for part, values in watched.items()]
+            return leaves, self._outputs[rows]
         inputs = batch_of(self._task, self._dataset, [int(row) for row in rows])
         return leaves_of(inputs), self._outputs[rows]
+
+    def requests(self, name: str) -> list[list[Leaf]]:
+        """Each request of a half as a batch by itself."""
+        singles = ([int(row)] for row in self.rows[name])
+        return [leaves_of(batch_of(self._task, self._dataset, row)) for row in singles]
 
 
 def calibrated_rules(
@@ -98,6 +109,7 @@ def calibrated_rules(
         "kind": reference.kind,
         "window": window,
         "slow_ms": slow,
+        "one_by_one": reference.one_by_one,
         "false_alarm_limit": FALSE_ALARM_LIMIT,
         "reference": {"split": "validation", **halves},
         "rules": rules,
@@ -134,6 +146,8 @@ def names_of(rule: str, leaves: list[Leaf], values: Array) -> list[str]:
 
 
 def _input_names(leaf: Leaf) -> list[str]:
+    if leaf.values.ndim == 1:
+        return [leaf.name]
     width = int(np.prod(leaf.values.shape[1:]))
     if width <= monitor.MOST_COLUMNS:
         return [f"{leaf.name}[{index}]" for index in range(width)]

@@ -65,6 +65,11 @@ def monitoring_guide(run: TrainingRun, words: Words, proof: Proof) -> str:
         f"A window has at least {stored['window']} requests: inputs as the model takes them, "
         "outputs as it gives them, one latency in milliseconds each."
     )
+    if stored["one_by_one"]:
+        document.paragraph(
+            "Requests differ in shape: give inputs as a list with one batch of a single request "
+            "each, as the model was asked. Watched are size, mean and standard deviation."
+        )
     document.code_block(USE, "python")
     _false_alarms(document, stored, proof)
     document.section("Planted faults").table(

@@ -45,20 +45,31 @@ order = json.loads(Path("order.json").read_text())
 names, sound, faulty = order["names"], order["sound"], order["faulty"]
 watch = monitor.Monitor.load(".")
 generator = np.random.default_rng(1)
-inputs = {name: data[f"input:{name}"] for name in names}
 outputs, latencies = data["outputs"], data["latencies"]
+if watch.one_by_one:
+    inputs = {name: [data[f"input:{name}:{row}"] for row in range(len(outputs))] for name in names}
+else:
+    inputs = {name: data[f"input:{name}"] for name in names}
 
 
-def asked(parts):
+def asked(parts, rows):
+    if watch.one_by_one:
+        return [nested({name: part[row] for name, part in parts.items()}) for row in rows]
+    return nested({name: part[rows] for name, part in parts.items()})
+
+
+def nested(parts):
     return parts["inputs"] if list(parts) == ["inputs"] else parts
 
 
-def deviation(part):
-    return part.std(axis=0, keepdims=True)
-
-
 def moved(part, change):
-    return change(part.astype(np.float64)) if part.dtype.kind in "iuf" else part
+    if part[0].dtype.kind not in "iuf":
+        return part
+    if watch.one_by_one:
+        whole = np.concatenate([array.ravel() for array in part]).astype(np.float64)
+        return [change(array, whole.mean(), whole.std() or 1) for array in part]
+    deviation = part.std(axis=0, dtype=np.float64)
+    return change(part, part.mean(axis=0, dtype=np.float64), np.where(deviation > 0, deviation, 1))
 
 
 def rarest():
@@ -78,10 +89,10 @@ def alarms(fault, count):
     rows = np.arange(len(outputs))
     parts, answers, times = dict(inputs), outputs, latencies
     if fault == "shift":
-        change = lambda x: x + 3 * np.where(deviation(x) > 0, deviation(x), 1)
+        change = lambda x, mean, deviation: x + 3 * deviation
         parts = {name: moved(part, change) for name, part in parts.items()}
     if fault == "spread":
-        change = lambda x: x.mean(axis=0, keepdims=True) * -9 + 10 * x
+        change = lambda x, mean, deviation: mean + 10 * (x - mean)
         parts = {name: moved(part, change) for name, part in parts.items()}
     if fault == "confidence":
         sure = monitor.confidence(watch.kind, answers.astype(np.float64)).mean()
@@ -95,12 +106,12 @@ def alarms(fault, count):
             answers, rows = answers[..., ::-1], np.arange(len(outputs))
     for _ in range(count):
         drawn = generator.choice(rows, watch.window)
-        given, said = {name: part[drawn] for name, part in parts.items()}, answers[drawn]
+        given, said = asked(parts, drawn), answers[drawn]
         if fault == "NaN burst":
             said = said.astype(np.float64)
             said[0] = np.nan
         taken = generator.choice(times, watch.window)
-        found.append([alarm.rule for alarm in watch.check(asked(given), said, taken)])
+        found.append([alarm.rule for alarm in watch.check(given, said, taken)])
     return found
 
 
@@ -131,13 +142,12 @@ def prove(
     folder: Path, reference: Reference, latencies_ms: "np.ndarray[Any, Any]", rules: set[str]
 ) -> Proof:
     """Run the monitor of a final model's folder. Raises MonitorFailed with its error."""
-    leaves, outputs = reference.half("proof")
+    (names, arrays), outputs = _arrays(reference), reference.half("proof")[1]
     faults = [fault for fault, (rule, _) in FAULTS.items() if rule in rules]
     _, latencies = latency_halves(latencies_ms)
     with tempfile.TemporaryDirectory(prefix="mltrainer-monitor-") as copy:
         for name in ("monitor.py", "monitoring_rules.json"):
             shutil.copy(folder / name, copy)
-        arrays = {f"input:{leaf.name}": leaf.values for leaf in leaves}
         np.savez(
             Path(copy) / "proof.npz",
             allow_pickle=False,
@@ -146,7 +156,7 @@ def prove(
             **arrays,
         )
         order = {
-            "names": [leaf.name for leaf in leaves],
+            "names": names,
             "sound": SOUND_WINDOWS,
             "faulty": FAULT_WINDOWS,
             "faults": faults,
@@ -168,6 +178,22 @@ def prove(
         },
         needs_torch=said["torch"],
     )
+
+
+def _arrays(reference: Reference) -> tuple[list[str], dict[str, Any]]:
+    """Names of the inputs, and the arrays of the half that proves: by row where shapes differ."""
+    if not reference.one_by_one:
+        leaves, _ = reference.half("proof")
+        return [leaf.name for leaf in leaves], {
+            f"input:{leaf.name}": leaf.values for leaf in leaves
+        }
+    requests = reference.requests("proof")
+    rows = {
+        f"input:{leaf.name}:{row}": leaf.values
+        for row, request in enumerate(requests)
+        for leaf in request
+    }
+    return [leaf.name for leaf in requests[0]], rows
 
 
 def _run(folder: Path) -> Any:

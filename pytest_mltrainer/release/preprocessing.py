@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from pytest_mltrainer.core.errors import UserError
 from pytest_mltrainer.release.inputs import batch_of, leaves_of
 from pytest_mltrainer.training.run import TrainingRun
 from pytest_mltrainer.training.samples import evenly
@@ -15,6 +16,10 @@ DUTIES = (
     "scaling, encoding and tokens, with the constants of the training split.",
     "Send arrays of the dtype and shape below, the batch first; another dtype is refused.",
     "Refuse a request with a value that is not finite.",
+)
+PADDING = (
+    "Pad the requests of one batch to one size as the training did, or send them one by one: an "
+    "axis whose size is any differs from request to request."
 )
 
 
@@ -37,6 +42,7 @@ def preprocessing_contract(run: TrainingRun) -> dict[str, Any]:
                 {"name": leaf.name, "dtype": str(leaf.values.dtype)}
                 | {"shape": [-1, *leaf.values.shape[1:]], "minimum": np.inf, "maximum": -np.inf},
             )
+            known["shape"] = _either(known["shape"], leaf.values.shape)
             if finite.size:
                 known["minimum"] = min(known["minimum"], float(finite.min()))
                 known["maximum"] = max(known["maximum"], float(finite.max()))
@@ -46,8 +52,23 @@ def preprocessing_contract(run: TrainingRun) -> dict[str, Any]:
         "measured_on": "train",
         "rows": len(rows),
         "inputs": [_with_moments(part, sums[name]) for name, part in parts.items()],
-        "duties": list(DUTIES),
+        "duties": [*DUTIES, *([PADDING] if any(map(_varies, parts.values())) else [])],
     }
+
+
+def _either(known: list[int], shape: tuple[int, ...]) -> list[int]:
+    """-1 for the batch and wherever samples differ."""
+    if len(known) != len(shape):
+        raise UserError(
+            f"samples of the training split have {len(known)} axes or {len(shape)} after "
+            "`collate`, wanted one number of axes"
+        )
+    pairs = zip(known[1:], shape[1:], strict=True)
+    return [-1, *(one if one == other else -1 for one, other in pairs)]
+
+
+def _varies(part: dict[str, Any]) -> bool:
+    return -1 in part["shape"][1:]
 
 
 def _with_moments(part: dict[str, Any], sums: "np.ndarray[Any, Any]") -> dict[str, Any]:

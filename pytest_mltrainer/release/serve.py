@@ -57,9 +57,10 @@ class Predictor:
         names = [spec["name"] for spec in self.manifest["inputs"]]
         if sorted(given) != sorted(names):
             raise Refused(f"inputs: found {', '.join(given)}; wanted {', '.join(names)}")
-        arrays = {
-            name: np.asarray(given[name]["values"], dtype=given[name]["dtype"]) for name in names
-        }
+        arrays = {name: _array(given[name]) for name in names}
+        # Some runtimes end their process over an empty batch.
+        if empty := [name for name, array in arrays.items() if not array.size]:
+            raise Refused(f"empty inputs: {', '.join(empty)}")
         try:
             return self._run(arrays)
         except Exception as error:
@@ -70,8 +71,7 @@ class Predictor:
         return [
             name
             for name, digest in self.manifest["files"].items()
-            if not (self.folder / name).is_file()
-            or hashlib.sha256((self.folder / name).read_bytes()).hexdigest() != digest
+            if not (self.folder / name).is_file() or _sha256(self.folder / name) != digest
         ]
 
     def golden(self) -> dict[str, Any]:
@@ -155,6 +155,21 @@ def _torch(path: Path) -> Run:
 
 
 LOADERS = {".onnx": _onnx, ".pt2": _torch, ".pt": _torch}
+
+
+def _array(leaf: Leaf) -> Array:
+    try:
+        return np.asarray(leaf["values"], dtype=leaf["dtype"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise Refused(
+            f"input {leaf['name']} is no array of one shape: pad requests of different length to "
+            f"one, or send them one by one ({_line(error)})"
+        ) from error
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _read(path: Path) -> Any:

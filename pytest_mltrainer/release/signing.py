@@ -199,12 +199,14 @@ def _ssh_keygen(*arguments: str, key: Path) -> str:
     except subprocess.TimeoutExpired as error:
         raise CannotSign(f"{key}: ssh-keygen gave no answer in {TIMEOUT_S:.0f} s") from error
     if done.returncode:
-        raise CannotSign(_why(done.stderr, key))
+        raise CannotSign(_why(done.stderr, key, is_attended=is_attended))
     return done.stdout
 
 
-def _why(said: str, key: Path) -> str:
+def _why(said: str, key: Path, *, is_attended: bool) -> str:
     reason = " ".join(said.split())[-300:]
+    if "passphrase" in reason and is_attended:
+        return f"{key}: the passphrase was not that of the key; nothing was signed: try again"
     if "passphrase" in reason:
         return (
             f"{key}: the key has a passphrase and nobody is there to type it: "

@@ -29,6 +29,7 @@ DECIDING = {
     "diagnostics": "the diagnosis says",
     "optimization": "the optimization says",
 }
+TARGET_MET = "target met"
 AFTER_A_MISS = "pytest --phase=diagnostics, which explains the miss and proposes a configuration"
 
 
@@ -156,10 +157,19 @@ def _diagnosis_lines(pipeline: "PipelineRun") -> Iterator[Line]:
     for phase in [*failed, *missed][:1]:
         run = pipeline.training_run(phase)
         if run.has("diagnoses.json"):
-            for line in text(
-                Findings.from_json(run.json("diagnoses.json")), run.config.to_json()
-            ).splitlines():
+            found = Findings.from_json(run.json("diagnoses.json"))
+            tried = [entry["patch"] for entry in _recommended(pipeline, "tried")]
+            for line in text(found.without(tried), run.config.to_json()).splitlines():
                 yield _cut(line), {}
+
+
+def _recommended(pipeline: "PipelineRun", status: str) -> list[Mapping[str, Any]]:
+    """The recommendations that the rounds of the optimization have tried, or skipped."""
+    if pipeline.decision("optimization") is None:
+        return []
+    rounds = pipeline.training_run("optimization").json("rounds.json")
+    every = [entry for this in rounds for entry in this["recommendations"]]
+    return [entry for entry in every if entry["status"] == status]
 
 
 def _next(pipeline: "PipelineRun") -> str:
@@ -171,7 +181,7 @@ def _next(pipeline: "PipelineRun") -> str:
         if summary is None or summary.outcome == "INCOMPLETE":
             return f"run the whole gate: pytest --phase={phase}"
         if summary.outcome == "FAIL" and not (phase == "baseline" and diagnosis):
-            return _after_a_failure(pipeline, phase)
+            return _after_a_clear_no(pipeline, summary) or _after_a_failure(pipeline, phase)
         if summary.outcome == "BLOCKED" and diagnosis and _is_short(decision):
             return _after_diagnosis(pipeline, diagnosis)
         if summary.outcome == "BLOCKED":
@@ -191,6 +201,21 @@ def _after_a_failure(pipeline: "PipelineRun", phase: str) -> str:
     mend = f"mend what failed in {phase}, then pytest --phase={pipeline.target}"
     is_explained = phase == "baseline" and phase not in pipeline.phase_errors
     return f"{mend}; pytest --phase=diagnostics explains the run" if is_explained else mend
+
+
+def _after_a_clear_no(pipeline: "PipelineRun", summary: "GateSummary") -> str:
+    """What is left where the target was missed by all that was tried; empty where it was not so."""
+    decision = pipeline.decision("optimization")
+    failed = [result.id for result in summary.results if result.outcome == "fail"]
+    if failed != ["finalization/target_met"] or not decision or decision["status"] == TARGET_MET:
+        return ""
+    skipped = _recommended(pipeline, "skipped")
+    left = dict.fromkeys(entry["instruction"] for entry in skipped if not entry["patch"])
+    results = f"{pipeline.project.run_folder.name}/optimization/optimization_results.md"
+    tried = f"what was tried does not reach the target ({results})"
+    if not left:
+        return f"{tried}, and no diagnostic knows more: better data, another model, or its target"
+    return f"{tried}; left for a person: {'; '.join(left)}"
 
 
 def _blocked(summary: "GateSummary") -> str:

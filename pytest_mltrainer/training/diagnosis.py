@@ -27,12 +27,11 @@ from pytest_mltrainer.training.learning_curve import (
 )
 from pytest_mltrainer.training.recommended import (
     Advice,
-    CanPatch,
     advise,
-    curve_advice,
     search_advice,
     standing,
 )
+from pytest_mltrainer.training.remedies import CanPatch, against
 from pytest_mltrainer.training.run import TrainingRun, training_targets
 
 MOST_CAUSES = 4
@@ -139,7 +138,7 @@ def examine(
     near_optimal = _near_optimal(baseline, findings, curve, score, evidence)
     causes: tuple[Diagnosis, ...] = ()
     if broken or not near_optimal:
-        causes = causes_of(findings, curve, broken, evidence, score)
+        causes = causes_of(findings, curve, broken, evidence, score, can_patch)
     position = standing(
         evidence, curve, score.value if score else None, trivial_score(baseline, evidence)
     )
@@ -230,6 +229,7 @@ def causes_of(
     broken: Broken | None,
     evidence: Evidence,
     score: Measurement | None,
+    can_patch: CanPatch,
 ) -> tuple[Diagnosis, ...]:
     """The primary diagnosis and what stands beside it; else what the numbers alone show."""
     search = search_advice(evidence)
@@ -241,7 +241,7 @@ def causes_of(
     if broken is not None:
         return (_unexplained("broken", broken.reason, [broken.symptom], search),)
     if curve.kind in GUIDANCE:
-        advice = curve_advice(curve, evidence)
+        advice = against(curve.kind, evidence, can_patch)
         return (_unexplained(curve.kind, curve.reason, _curve_symptoms(curve), advice),)
     assert score is not None
     target = math.nan if evidence.target is None else evidence.target
@@ -265,11 +265,14 @@ def _unexplained(
 
 
 def _curve_symptoms(curve: LearningCurve) -> list[Symptom]:
-    assert curve.gap is not None
-    assert curve.rise is not None
+    measured = {
+        "training ahead of validation": (curve.gap, GAP),
+        "all rows ahead of half of them": (curve.rise, 0.0),
+    }
     return [
-        Symptom(what="training ahead of validation", measured=curve.gap.value, limit=GAP),
-        Symptom(what="all rows ahead of half of them", measured=curve.rise.value, limit=0.0),
+        Symptom(what=what, measured=found.value, limit=limit)
+        for what, (found, limit) in measured.items()
+        if found is not None
     ]
 
 

@@ -31,9 +31,20 @@ def predict_split(
         outputs.append(predicted.float().cpu())
         targets.append(wanted.cpu())
     predictions = Predictions(
-        outputs=torch.cat(outputs).numpy(), targets=torch.cat(targets).numpy()
+        outputs=_joined(task, "outputs", outputs), targets=_joined(task, "targets", targets)
     )
     return predictions, losses / count if count else math.nan
+
+
+def _joined(task: Task, what: str, parts: list[torch.Tensor]) -> Any:
+    shapes = sorted({tuple(part.shape[1:]) for part in parts})
+    if len(shapes) > 1:
+        raise UserError(
+            f"{type(task).__name__}: {what} of a sample have shape {shapes[0]} in one batch and "
+            f"{shapes[-1]} in another, wanted one for the whole split: pad all samples to one "
+            "length in data() (targets of padding are -100)"
+        )
+    return torch.cat(parts).numpy()
 
 
 def _check_outputs(task: Task, outputs: Any, targets: Any) -> None:

@@ -219,19 +219,60 @@ def judge_curve(
     if gap.low is None or rise.low is None or score.low is None or score.high is None:
         reason = f"{len(validation)} validation rows are too few for intervals"
         return LearningCurve(kind="not judged", reason=reason, points=points)
-    unit = 1.0 if maximize or not trivial else abs(trivial)
     said = f"training is {gap.text()} ahead of validation"
     grows = f"validation on all rows is {rise.text()} ahead of half of them"
     kind: Kind = "flat"
     reason = f"{said}, and {grows}"
-    if gap.low > 0 and gap.value >= GAP * unit:
+    if gap.low > 0 and gap.value >= _least_gap(maximize, trivial):
         kind = "data" if rise.low > 0 else "variance"
-    elif goal is not None and (score.high < goal if maximize else score.low > goal):
+    elif goal is not None and _is_short(score, goal, maximize):
         kind = "bias"
         reason = f"even training reaches {score.text()} of {number(goal)} only; {said}"
     elif rise.low > 0:
         kind = "data"
     return LearningCurve(kind=kind, reason=reason, points=points, gap=gap, rise=rise)
+
+
+def judge_point(
+    train: Predictions,
+    validation: Predictions,
+    metric: Metric,
+    *,
+    maximize: bool,
+    goal: float | None,
+    trivial: float | None,
+) -> LearningCurve:
+    """What the gap between training and validation shows alone, by the limits of `judge_curve`.
+
+    `variance` or `bias`; `not judged` where it is neither, as only more points could tell more.
+    """
+    point = Point(
+        share=1.0,
+        rows=len(train),
+        train=measure(metric, train),
+        validation=measure(metric, validation),
+    )
+    gap = difference(metric, *((train, validation) if maximize else (validation, train)))
+    score = point.train
+    kind: Kind = "not judged"
+    reason = f"training is {gap.text()} ahead of validation"
+    if gap.low is not None and gap.low > 0 and gap.value >= _least_gap(maximize, trivial):
+        kind = "variance"
+    elif goal is not None and _is_short(score, goal, maximize):
+        kind = "bias"
+        reason = f"even training reaches {score.text()} of {number(goal)} only; {reason}"
+    return LearningCurve(kind=kind, reason=reason, points=(point,), gap=gap)
+
+
+def _least_gap(maximize: bool, trivial: float | None) -> float:
+    """0.05, of an error 5 % of a trivial model's."""
+    return GAP * (1.0 if maximize or not trivial else abs(trivial))
+
+
+def _is_short(score: Measurement, goal: float, maximize: bool) -> bool:
+    """Whether the whole interval of a score is short of the goal."""
+    best = score.high if maximize else score.low
+    return best is not None and (best < goal if maximize else best > goal)
 
 
 def goal_of(target: float | None, references: Mapping[str, float]) -> float | None:

@@ -60,6 +60,15 @@ def optimization_report(found: Optimized) -> str:
     document.section("Decision")
     document.paragraph(f"{decision.status}: {decision.reason}.")
     document.paragraph(f"Next: {decision.next}, with {_named(found.best)}.")
+    by_hand = dict.fromkeys(
+        tried.instruction
+        for entry in found.rounds
+        for tried in entry.round.recommendations
+        if tried.reason.startswith(BY_HAND)
+    )
+    if by_hand and decision.status != "target met":
+        document.paragraph("Left for a person:")
+        document.bullets(by_hand)
     return document.text()
 
 

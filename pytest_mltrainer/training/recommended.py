@@ -1,7 +1,7 @@
 """What to try next: the diagnoses' recommendations, made concrete, predicted and ranked."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -10,9 +10,9 @@ from pytest_mltrainer.core.errors import ConfigError
 from pytest_mltrainer.core.evidence import Diagnosis, Evidence, Recommendation
 from pytest_mltrainer.core.ranking import by_worth
 from pytest_mltrainer.training.learning_curve import LearningCurve, goal_of
+from pytest_mltrainer.training.remedies import CanPatch
 
 MOST = 5
-CanPatch = Callable[[Evidence, str], bool]
 Range = tuple[float, float]
 
 
@@ -120,47 +120,6 @@ def why_no_patch(
         return str(error)
     same = flatten(changed.to_json()) == flatten(config.to_json())
     return "it changes nothing" if same else ""
-
-
-def curve_advice(curve: LearningCurve, evidence: Evidence) -> tuple[Recommendation, ...]:
-    """What helps against what the learning curve shows; of no use where it shows nothing."""
-    training = evidence.config["training"]
-    decay, epochs = training["weight_decay"], training["epochs"]
-    advice = {
-        "bias": (
-            Recommendation(
-                instruction="train twice as long",
-                patch={"training.epochs": 2 * epochs},
-                impact="medium",
-                effort="medium",
-            ),
-            Recommendation(
-                instruction="give the model twice the units in its narrowest layers",
-                impact="medium",
-                effort="medium",
-            ),
-        ),
-        "variance": (
-            Recommendation(
-                instruction="raise the weight decay ten-fold",
-                patch={"training.weight_decay": float(f"{max(10 * decay, 0.01):.6g}")},
-                impact="medium",
-            ),
-            Recommendation(
-                instruction="augment the training data, or add dropout before the last layer",
-                impact="medium",
-                effort="medium",
-            ),
-        ),
-        "data": (
-            Recommendation(
-                instruction="collect as many training rows again as there are",
-                impact="medium",
-                effort="high",
-            ),
-        ),
-    }
-    return advice.get(curve.kind, ())
 
 
 def search_advice(evidence: Evidence) -> tuple[Recommendation, ...]:

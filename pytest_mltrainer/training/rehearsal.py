@@ -234,6 +234,11 @@ def _forward(task: Task, config: Config, session: TrainingSession) -> dict[str, 
         # lets samples influence only those behind them.
         single, _ = _predict(task, model, samples[-1:], session)
         reverse, _ = _predict(task, model, samples[::-1], session)
+        # Another batch is summed in another order: what that may change at most in this model.
+        for part in model.parameters():
+            if part.dtype in (torch.float32, torch.float64):
+                part.copy_(torch.nextafter(part, torch.full_like(part, math.inf)))
+        rounded, _ = _predict(task, model, samples, session)
     return {
         "batch_size": size,
         "output_shape": list(whole.shape),
@@ -244,6 +249,7 @@ def _forward(task: Task, config: Config, session: TrainingSession) -> dict[str, 
         "scale": float(torch.nan_to_num(whole).abs().max()),
         "single_difference": _difference(whole[-1:], single),
         "mixing_difference": _difference(whole, reverse.flip(0)),
+        "rounding_difference": _difference(whole, rounded),
     }
 
 

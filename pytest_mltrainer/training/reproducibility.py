@@ -72,7 +72,11 @@ def make_deterministic(*, threads: int, exceptions: Iterable[str] = ()) -> None:
 
     With declared exceptions an operation that has no deterministic form warns instead of raising.
     """
-    torch.use_deterministic_algorithms(True, warn_only=bool(list(exceptions)))
+    # As use_deterministic_algorithms does, which imports the compiler: over a second each process.
+    torch.set_deterministic_debug_mode("warn" if list(exceptions) else "error")
+    os.environ["TORCHINDUCTOR_DETERMINISTIC"] = "1"
+    if compiler := sys.modules.get("torch._inductor.config"):
+        compiler.deterministic = True  # type: ignore[attr-defined]
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False
     torch.set_num_threads(threads)

@@ -108,11 +108,11 @@ class RoundWork:
             for place, entry in enumerate(advice)
         )
 
-    def joint(self, tried: Sequence[Tried]) -> None:
+    def joint(self, tried: Sequence[Tried], is_met: Callable[[Trial], bool]) -> None:
         """Try together what was better than the incumbent alone, the best first.
 
         A patch that sets a key of a better one otherwise is left out. Nothing is tried where fewer
-        than two remain.
+        than two remain, or where one of them is surely on target alone.
         """
         useful = [
             (entry, self.trials[entry.trial])
@@ -129,6 +129,10 @@ class RoundWork:
                 origins.append(trial.id)
         patch = {**self._incumbent.patch, **union}
         if len(origins) < 2 or self._runner.identity(patch, self.seed) in self.known:
+            return
+        best = self.best.id
+        if is_met(self.trials[best]):
+            self.remarks.append(f"joint trial left out: {best} is surely on target alone")
             return
         if self._numbered >= self._settings.trials:
             self.remarks.append(f"joint trial left out: {self._trials_text()}")

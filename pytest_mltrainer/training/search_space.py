@@ -10,7 +10,8 @@ from pytest_mltrainer.core.errors import ConfigError, did_you_mean
 from pytest_mltrainer.core.settings import SearchRange
 
 SEARCHED_SECTIONS = ("training", *FREE_SECTIONS)
-ALWAYS = ("training.learning_rate", "training.weight_decay")
+RATE, DECAY = "training.learning_rate", "training.weight_decay"
+ALWAYS = (RATE, DECAY)
 """Searched around the best patch whatever it changes: they depend on everything else."""
 FACTOR = 10.0
 NARROW_FACTOR = 3
@@ -66,25 +67,37 @@ def declared_space(config: Config, reads: Collection[str]) -> tuple[Dimension, .
 
 
 def space_around(
-    config: Config, patch: Mapping[str, Any], can_patch: Callable[[str], bool]
+    config: Config,
+    patch: Mapping[str, Any],
+    can_patch: Callable[[str], bool],
+    advised: Sequence[Mapping[str, Any]] = (),
 ) -> tuple[Dimension, ...]:
     """The numbers among the settings of `patch`, learning rate and weight decay, around their
     values in `config`, which holds the patch. Magnitudes are searched evenly.
 
-    Keys that `can_patch` refuses are left alone: changing them would change nothing.
+    Numbers that only the `advised` patches change are searched from their value in `config` to
+    beyond the advised one: what was right in kind may have been wrong in size. Keys that
+    `can_patch` refuses are left alone: changing them would change nothing.
     """
     values = flatten(config.to_json())
+    wanted: dict[str, Any] = {}
+    for entry in advised:
+        wanted = {**entry, **wanted}
     # In an order that does not depend on where the patch was read from: draws go by it.
-    keys = [key for key in sorted({*patch, *ALWAYS}) if key in values and can_patch(key)]
-    return tuple(
-        dimension for key in keys if (dimension := _around(config, key, values[key])) is not None
-    )
+    keys = [key for key in sorted({*patch, *ALWAYS, *wanted}) if can_patch(key)]
+    found = []
+    for key in keys:
+        if key in wanted and key not in {*patch, RATE}:
+            found.append(_toward(config, key, values.get(key), wanted[key]))
+        elif key in values:
+            found.append(_around(config, key, values[key]))
+    return tuple(dimension for dimension in found if dimension is not None)
 
 
 def _around(config: Config, key: str, value: Any) -> Dimension | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if not _is_number(value):
         return None
-    if key == "training.weight_decay" and value == 0:
+    if key == DECAY and value == 0:
         low, high = DECAY_FROM_ZERO
         return Dimension(key=key, low=low, high=high, log=True)
     if value <= 0:
@@ -92,15 +105,44 @@ def _around(config: Config, key: str, value: Any) -> Dimension | None:
     if isinstance(value, int):
         low, high = max(1, value // NARROW_FACTOR), value * NARROW_FACTOR
         return Dimension(key=key, low=low, high=high, log=True, whole=True)
-    section = key.partition(".")[0]
-    if section in FREE_SECTIONS and value < 1:
-        # Very likely a share, such as a dropout: 1 is never reached.
+    if _is_share(key, value):
         low, high = value / NARROW_FACTOR, min(value * NARROW_FACTOR, (1 + value) / 2)
     else:
         low, high = value / FACTOR, value * FACTOR
     while _refusals(config, key, high):
         high = (high + value) / 2
     return Dimension(key=key, low=low, high=high, log=True)
+
+
+def _toward(config: Config, key: str, present: Any, advised: Any) -> Dimension | None:
+    """From the present value to beyond the advised one; not to higher counts, they cost time."""
+    if not _is_number(advised) or advised <= 0:
+        return None
+    whole = isinstance(advised, int)
+    low, high = advised / NARROW_FACTOR, float(advised * (1 if whole else NARROW_FACTOR))
+    if _is_number(present) and present < advised:
+        low = DECAY_FROM_ZERO[0] if key == DECAY and present == 0 else float(present)
+    elif _is_number(present) and present > advised:
+        high = float(present)
+    if _is_share(key, advised):
+        high = min(high, (1 + advised) / 2)
+    if whole:
+        low, high = math.ceil(low), math.floor(high)
+    while not whole and _refusals(config, key, high):
+        high = (high + advised) / 2
+    if not low < high or _refusals(config, key, low) or _refusals(config, key, high):
+        return None
+    return Dimension(key=key, low=low, high=high, log=low > 0, whole=whole)
+
+
+def _is_number(value: Any) -> bool:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and math.isfinite(value)
+
+
+def _is_share(key: str, value: float) -> bool:
+    """Very likely a share, such as a dropout: 1 is never reached."""
+    return key.partition(".")[0] in FREE_SECTIONS and value < 1
 
 
 def _declared(config: Config, key: str, wanted: SearchRange) -> Dimension:

@@ -1,7 +1,9 @@
 """Runs one trial: a worker of its own, followed to its end, its folder put in place whole."""
 
 import contextlib
+import errno
 import math
+import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -37,6 +39,7 @@ from pytest_mltrainer.training.trials import (
 
 ENTRY = "pytest_mltrainer.phases.trial:work"
 LEAST_FREE_BYTES = 2**24
+FULL = (errno.ENOSPC, errno.EDQUOT)
 CHECKPOINTS: Mapping[TrialStatus, tuple[str, ...]] = {
     "finished": ("best.pt", "last.pt"),
     "broken": ("best.pt", "last.pt"),
@@ -165,7 +168,7 @@ class TrialRunner:
         """The trial as its worker has left it, without the checkpoints that nobody needs."""
         status, reason = _status(result, why_ended)
         if status == "failed":
-            _refuse_full_disk(request.folder)
+            _refuse_full_disk(request.folder, reason)
         values = result.values if result.status == "done" else {}
         output = request.output
         output.mkdir(parents=True, exist_ok=True)
@@ -237,13 +240,16 @@ def _status(result: WorkResult, why_ended: str) -> tuple[TrialStatus, str]:
         return result.values["status"], result.values["reason"]
     if why_ended and result.status == "cancelled":
         return "pruned", why_ended
-    return "failed", "; ".join([result.message, *result.traceback])
+    return "failed", "\n".join([result.message, *result.traceback])
 
 
-def _refuse_full_disk(folder: Path) -> None:
-    """A trial that failed because nothing can be written any more says nothing of its patch."""
+def _refuse_full_disk(folder: Path, reason: str) -> None:
+    """A trial that failed because nothing can be written any more says nothing of its patch.
+
+    A quota, or another disk that the task writes to, shows in the error of the trial alone.
+    """
     free = shutil.disk_usage(folder).free
-    if free < LEAST_FREE_BYTES:
+    if free < LEAST_FREE_BYTES or any(os.strerror(number) in reason for number in FULL):
         raise StorageError(
             f"{folder}: the disk is full ({free / 2**20:,.0f} MiB free). The study and every "
             "finished trial are kept: make room, then run again, and it goes on from here"

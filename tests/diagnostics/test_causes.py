@@ -129,6 +129,49 @@ def test_gradients_fade_and_explode_over_the_times() -> None:
     assert reach(nn.RNN, gain=6.0) > 1e3
 
 
+class ByHand(nn.Module):
+    """A recurrence written by hand, without anything that holds the state down."""
+
+    def __init__(self, gain: float) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.enter, self.step, self.head = nn.Linear(2, 16), nn.Linear(16, 16), nn.Linear(16, 1)
+        nn.init.orthogonal_(self.step.weight, gain=gain)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        state = torch.zeros(len(x), 16)
+        for given in x.unbind(1):
+            state = self.step(state + self.enter(given))
+        return self.head(state)
+
+
+def test_a_recurrence_by_hand_grows_with_its_weights() -> None:
+    def facts(gain: float) -> Mapping[str, Any]:
+        probes = evidence_of(Made(lambda: ByHand(gain), series, "regression"), steps=2).probes
+        assert probes is not None
+        return probes["recurrence"]  # type: ignore[no-any-return]
+
+    wild, calm = facts(1.5), facts(1.0)
+    assert wild["gain"]["step"] == pytest.approx(1.5)
+    assert wild["reach"]["step"] > 1e3
+    assert wild["growth"]["step"] > 1e3
+    assert calm["reach"]["step"] < 10
+    assert calm["growth"]["step"] < 100
+
+
+@pytest.mark.parametrize("matrix", ["weight_ih_l0", "weight_hh_l0"])
+def test_one_sided_weights_between_states_are_a_bad_start(matrix: str) -> None:
+    def one_sided() -> nn.Module:
+        layer = recurrent(nn.RNN)
+        nn.init.uniform_(layer.get_parameter(matrix), 0.0, 1.0)
+        return Reader(layer)
+
+    task = Made(one_sided, series, "regression")
+    found = said("bad_init", evidence_of(task, steps=2))
+    # Two columns a time: the weights of the inputs are too few to say.
+    assert (found is not None) == (matrix == "weight_hh_l0")
+
+
 @pytest.mark.parametrize(("gain", "wanted"), [(6.0, "exploding_gradients"),
                                               (1.0, "vanishing_gradients")])  # fmt: skip
 def test_time_is_blamed_only_when_nothing_was_learned(gain: float, wanted: str) -> None:

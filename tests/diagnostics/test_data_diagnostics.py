@@ -36,6 +36,7 @@ TRAINING = {
     "shuffle": True,
     "class_weights": "none",
     "label_smoothing": 0.0,
+    "weight_decay": 0.0,
     "early_stopping": None,
 }
 
@@ -510,7 +511,11 @@ def test_patches_touch_what_the_run_can_read() -> None:
     assert order.recommendations[0].patch == {"training.shuffle": True}
     noise = said(relabelled(cut(*generated(1500)), 0.4, 3).evidence())["label_noise"]
     patched = {key for entry in noise.recommendations for key in entry.patch}
-    assert patched == {"training.label_smoothing", "training.early_stopping"}
+    assert patched == {
+        "training.label_smoothing",
+        "training.early_stopping",
+        "training.weight_decay",
+    }
 
 
 # --- inputs of other kinds --------------------------------------------------------------------

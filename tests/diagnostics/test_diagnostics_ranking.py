@@ -118,6 +118,14 @@ def test_findings_survive_storage() -> None:
     assert Findings.from_json(json.loads(json.dumps(findings.to_json()))) == findings
 
 
+def test_what_was_tried_is_not_recommended_again() -> None:
+    findings = diagnose(EVIDENCE, {"nan_loss": lambda _: NAN})
+    left = findings.without([{"training.learning_rate": 0.01}, {}])
+    (found,) = left.diagnoses
+    assert [entry.instruction for entry in found.recommendations] == ["clip", "clamp before log"]
+    assert "0.01" not in text(left, CONFIG)
+
+
 def test_text_of_a_diagnosis() -> None:
     late = replace(NAN, id="underfitting", cause=Cause.CAPACITY, summary="It is too small.")
     assert text(Findings(diagnoses=(NAN, late)), CONFIG).splitlines() == [

@@ -165,10 +165,18 @@ def test_overfitting_is_silent_when_something_else_explains_the_gap(
 
 @pytest.mark.parametrize("last", [0.95, 0.9])
 def test_overfitting_needs_a_validation_loss_that_turned_or_a_missed_goal(last: float) -> None:
-    records = epochs([0.7, 0.9, 0.99, 1, 1], [0.6, 0.7, 0.7, 0.7, 0.7], [1, 0.8, 0.9, 0.9, last])
+    course = [0.6, 0.7, 0.7, 0.7, 0.7], [1, 0.8, 0.9, 0.9, last]
+    records = epochs([0.7, 0.8, 0.9, 0.92, 0.92], *course)
     assert silent("overfitting", epochs=records)
-    assert silent("overfitting", epochs=records, target=0.65)
-    assert not silent("overfitting", epochs=records, target=0.8)
+    known = epochs([0.7, 0.9, 0.99, 1, 1], *course)
+    assert silent("overfitting", epochs=known, target=0.65)
+    assert not silent("overfitting", epochs=known, target=0.8)
+
+
+def test_samples_known_by_heart_are_overfitting_without_a_simple_model() -> None:
+    course = [0.6, 0.7, 0.7, 0.7, 0.7], [1, 0.8, 0.8, 0.8, 0.8]
+    assert not silent("overfitting", epochs=epochs([0.7, 0.9, 0.99, 1, 1], *course))
+    assert silent("overfitting", epochs=epochs([0.7, 0.8, 0.8, 0.83, 0.84], *course))
 
 
 @pytest.mark.parametrize("pair", ["train/validation", "train/test", "validation/test"])

@@ -314,10 +314,11 @@ def test_documents_are_judged_against_the_model_and_not_against_themselves(copie
     assert "value: 0.9692" in judged(project, "model_card").reason
 
 
-def test_where_there_is_no_export_the_guide_cannot_be_judged(copied: Copied) -> None:
+@pytest.mark.parametrize("guide", ["deployment_guide", "monitoring_guide"])
+def test_where_there_is_no_export_no_guide_can_be_judged(guide: str, copied: Copied) -> None:
     project = copied("healthy", "finalization")
     (folder(project) / "export_error.json").write_text('{"error": "a branch on data"}')
-    result = judged(project, "deployment_guide")
+    result = judged(project, guide)
     assert (result.outcome, result.reason) == (
         "cannot judge",
         "there is no export: a branch on data",

@@ -20,7 +20,7 @@ from planted import (
     rehearse_again,
     without_failing_case,
 )
-from support import judge_check, phase_folder
+from support import judge_check, phase_folder, plant
 
 from pytest_mltrainer.core.catalogue import catalogue
 from pytest_mltrainer.core.project import Project
@@ -532,3 +532,16 @@ def test_unused_parameters_that_are_declared_are_no_fault(copied: Copied) -> Non
     unused_head(project)
     edit_config(project, "  epochs: 8", '  epochs: 8\n  unused_parameters: ["1.head.*"]')
     assert judge_check("planning/model_trainable", project).outcome == "pass"
+
+
+def test_a_model_that_blows_rounding_up_is_not_said_to_mix_samples(copied: Copied) -> None:
+    def measured_so(folder: Path) -> None:
+        path = folder / "rehearsal/first.json"
+        found = json.loads(path.read_text())
+        found["forward"] |= {"single_difference": 0.36, "rounding_difference": 1.26}
+        path.write_text(json.dumps(found))
+
+    project = plant(copied("healthy"), measured_so, "planning")
+    result = judge_check("planning/forward_pass", project)
+    assert result.outcome == "pass"
+    assert "rounding alone moves the outputs by 1.3" in result.notes[0]

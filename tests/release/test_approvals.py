@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -198,6 +199,17 @@ def signature_removed(office: Office, project: Path) -> None:
     path.write_text(json.dumps(stored | {"signature": ""}))
 
 
+def signed_for_another_purpose(office: Office, project: Path) -> None:
+    path = office.sign(project, "technical")
+    stored = json.loads(path.read_text())
+    text = office.folder / "text"
+    text.write_text(stored["statement"])
+    key = str(office.key(PEOPLE["technical"]))
+    subprocess.run(["ssh-keygen", "-q", "-Y", "sign", "-f", key, "-n", "git", text], check=True)
+    signature = text.with_name("text.sig").read_text()
+    path.write_text(json.dumps(stored | {"signature": signature}))
+
+
 def approves_what_failed(office: Office, project: Path) -> None:
     statement = office.statement(project, "technical")
     checks = {**statement.subject["checks"], "finalization/target_met": "fail"}
@@ -233,6 +245,7 @@ def required_role_not_applicable(office: Office, project: Path) -> None:
         (duplicate_key, r"a key stands twice"),
         (statement_of_ten_megabytes, r"larger than"),
         (rejection_removed, r"a statement that was stored before it .* was removed or edited"),
+        (signed_for_another_purpose, r"signed for namespace 'git', wanted 'pytest-mltrainer@v1'"),
         (signature_removed, r"there is no SSH signature beside the text"),
         (approves_what_failed, r"approves although finalization/target_met was not passed"),
         (required_role_not_applicable, r"the policy requires the role technical"),
@@ -275,6 +288,22 @@ def another_objective(office: Office, project: Path) -> None:
     _edit(project / "training_config.yaml", "target: 0.9", "target: 0.5")
 
 
+def replayed(office: Office, project: Path, part: str, name: str) -> None:
+    """Really signed, by the right person, for what this run is not."""
+    statement = office.statement(project, "technical")
+    assert name in statement.subject[part]
+    other = {**statement.subject, part: {**statement.subject[part], name: "0" * 64}}
+    office.store(project, replace(statement, subject=other), office.key(statement.person))
+
+
+def another_run(office: Office, project: Path) -> None:
+    replayed(office, project, "records", "baseline/manifest.json")
+
+
+def another_verdict(office: Office, project: Path) -> None:
+    replayed(office, project, "upstream", "baseline")
+
+
 def nobody_signed(office: Office, project: Path) -> None:
     assert office.policy.exists()
 
@@ -286,6 +315,8 @@ def nobody_signed(office: Office, project: Path) -> None:
         (expired, r"what tom@example.org signed expired on \d{4}-\d\d-\d\d"),
         (longer_than_the_policy_allows, r"what tom@example.org signed expired"),
         (another_model, r"another model or run: artifact final_model/model.onnx changed"),
+        (another_run, r"another model or run: file baseline/manifest.json changed"),
+        (another_verdict, r"another model or run: the verdict of baseline changed"),
         (another_objective, r"another model or run: objective changed"),
     ],
     ids=lambda value: getattr(value, "__name__", None),

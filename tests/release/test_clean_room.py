@@ -1,5 +1,7 @@
 """A clean room holds what its lock pins and nothing else, and is made once."""
 
+import subprocess
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -7,6 +9,7 @@ import pytest
 
 from pytest_mltrainer.release.clean_room import (
     NotInstallable,
+    Room,
     RoomUnavailable,
     make_room,
     read_pins,
@@ -97,3 +100,13 @@ def test_a_lock_pins_something() -> None:
 
 def test_names_are_compared_as_installers_do() -> None:
     assert read_pins("Typing_Extensions==4.0\n") == {"typing-extensions": "4.0"}
+
+
+def test_a_local_part_of_a_version_is_left_out_as_in_the_lock(tmp_path: Path) -> None:
+    """PyTorch's wheels for one kind of machine are 2.13.0+cpu, in no index under that name."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path)], check=True)
+    (site,) = tmp_path.glob("lib/python*/site-packages")
+    (site / "torch-2.13.0+cpu.dist-info").mkdir()
+    (site / "torch-2.13.0+cpu.dist-info/METADATA").write_text("Name: torch\nVersion: 2.13.0+cpu\n")
+    room = Room(python=tmp_path / "bin" / "python", pins={"torch": "2.13.0"})
+    assert room.contents([], tmp_path) == (room.pins, [])

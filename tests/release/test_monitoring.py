@@ -13,6 +13,7 @@ from pytest_mltrainer.release import monitor
 from pytest_mltrainer.release.inputs import Leaf, nested
 from pytest_mltrainer.release.monitor import Alarm, Monitor
 from pytest_mltrainer.release.monitoring import FALSE_ALARM_LIMIT, calibrated_rules
+from pytest_mltrainer.release.monitoring_proof import FAULTS, prove
 
 Array = np.ndarray[Any, Any]
 LATENCIES = np.random.default_rng(5).gamma(4.0, 0.25, 200)
@@ -20,6 +21,8 @@ LATENCIES = np.random.default_rng(5).gamma(4.0, 0.25, 200)
 
 class Service:
     """Requests of a service that never changes, of any kind, in two halves."""
+
+    one_by_one = False
 
     def __init__(self, kind: str, inputs: dict[str, Array], outputs: Array) -> None:
         self.kind, self.inputs, self.outputs = kind, inputs, outputs
@@ -56,6 +59,7 @@ def monitor_of(given_service: Service, slow_ms: float | None = None) -> Monitor:
         window=stored["window"],
         kind=stored["kind"],
         slow_ms=stored["slow_ms"],
+        one_by_one=stored["one_by_one"],
     )
 
 
@@ -71,6 +75,31 @@ def windows(source: Service, watch: Monitor, count: int) -> list[tuple[Any, Arra
         )
         for rows in drawn
     ]
+
+
+class Texts(Service):
+    """Requests of different length: tokens beside a mask, each asked by itself."""
+
+    one_by_one = True
+
+    def __init__(self, seed: int, n: int = 200) -> None:
+        generator = np.random.default_rng(seed)
+        self.every = [
+            {"tokens": generator.integers(0, 50, (1, length)), "mask": np.ones((1, length), bool)}
+            for length in generator.integers(3, 30, n)
+        ]
+        outputs = generator.normal([1, 0, -1], 2, (n, 3)).astype(np.float32)
+        super().__init__("classification", monitor.summaries(self.every), outputs)
+
+    def requests(self, name: str) -> list[list[Leaf]]:
+        chosen = [self.every[row] for row in self.rows[name]]
+        return [[Leaf(name=key, values=part) for key, part in one.items()] for one in chosen]
+
+    def window(self, seed: int) -> tuple[list[Any], Array, Array]:
+        generator = np.random.default_rng(seed)
+        rows = generator.choice(self.rows["proof"], 100)
+        latencies = generator.choice(LATENCIES[1::2], 100)
+        return [self.every[row] for row in rows], self.outputs[rows], latencies
 
 
 def rules_of(alarms: list[Alarm]) -> set[str]:
@@ -151,6 +180,41 @@ def test_several_inputs_are_watched_by_name_and_wide_ones_by_blocks() -> None:
     older = given_inputs | {"age": given_inputs["age"] + 40}
     (alarm, *_) = watch.check(older, outputs, latencies)
     assert alarm.value == "rank of age[0]"
+
+
+def test_requests_of_different_length_are_watched_one_by_one() -> None:
+    sound = Texts(0)
+    watch = monitor_of(sound)
+    assert watch.rules["input_drift"]["values"][:2] == ["size of tokens", "mean of tokens"]
+    loud = sum(bool(watch.check(*sound.window(seed))) for seed in range(100))
+    assert loud <= 100 * FALSE_ALARM_LIMIT
+    requests, outputs, latencies = sound.window(0)
+    longer = [{name: np.tile(part, 3) for name, part in one.items()} for one in requests]
+    assert watch.check(longer, outputs, latencies)[0].value == "rank of size of tokens"
+    others = [one | {"tokens": one["tokens"] + 40} for one in requests]
+    assert "input_drift" in rules_of(watch.check(others, outputs, latencies))
+    broken = [*requests[1:], requests[0] | {"tokens": np.full((1, 4), np.nan)}]
+    assert "not_finite" in rules_of(watch.check(broken, outputs, latencies))
+
+
+def test_a_request_is_summarised_by_size_mean_and_deviation() -> None:
+    requests = [np.asarray([[1.0, 3.0]]), np.asarray([[2.0, np.nan, 2.0]]), np.asarray([[7]])]
+    said = monitor.summaries(requests)
+    assert said["size of inputs"].tolist() == [2, 3, 1]
+    np.testing.assert_array_equal(said["mean of inputs"], [2, np.nan, 7])
+    np.testing.assert_array_equal(said["deviation of inputs"], [1, np.nan, 0])
+
+
+def test_the_released_monitor_is_proven_one_by_one(tmp_path: Path) -> None:
+    sound = Texts(1)
+    rules = calibrated_rules(sound, LATENCIES, None)  # type: ignore[arg-type]
+    (tmp_path / "monitoring_rules.json").write_text(json.dumps(rules))
+    (tmp_path / "monitor.py").write_text(Path(monitor.__file__).read_text())
+    proof = prove(tmp_path, sound, LATENCIES, set(rules["rules"]))  # type: ignore[arg-type]
+    assert proof.false_alarms <= FALSE_ALARM_LIMIT
+    assert proof.detected.keys() == FAULTS.keys()
+    assert min(proof.detected.values()) >= 0.95, proof.detected
+    assert not proof.needs_torch
 
 
 def test_a_window_too_small_or_of_another_shape_is_told() -> None:

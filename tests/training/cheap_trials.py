@@ -3,6 +3,7 @@
 What runs them is real: processes, requests, events, files, signals.
 """
 
+import errno
 import math
 import os
 import time
@@ -45,6 +46,8 @@ def work(request: WorkRequest) -> dict[str, Any]:
     starts.write_text(starts.read_text() + "x" if starts.exists() else "x")
     if config.model["fault"] == "raise":
         raise ValueError("no such layer")
+    if config.model["fault"] == "disk":
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     if config.model["fault"] == "memory":
         raise MemoryError
     for epoch in range(1, config.training.epochs + 1):

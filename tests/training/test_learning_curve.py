@@ -9,7 +9,12 @@ from hypothesis import strategies as st
 
 from pytest_mltrainer.evaluation.metrics import METRICS
 from pytest_mltrainer.evaluation.predictions import Predictions
-from pytest_mltrainer.training.learning_curve import LearningCurve, judge_curve, rows_of
+from pytest_mltrainer.training.learning_curve import (
+    LearningCurve,
+    judge_curve,
+    judge_point,
+    rows_of,
+)
 
 ACCURACY, RMSE = METRICS["accuracy"], METRICS["rmse"]
 
@@ -49,6 +54,18 @@ def test_accuracy(train: float, half: float, whole: float, kind: str) -> None:
     assert found.kind == kind, found.reason
     assert found.gap is not None
     assert found.gap.value == pytest.approx(train - whole)
+
+
+@pytest.mark.parametrize(
+    ("train", "whole", "kind"),
+    [(0.70, 0.69, "bias"), (1.00, 0.80, "variance"), (0.97, 0.95, "not judged")],
+)
+def test_its_last_point_alone_tells_bias_and_variance(
+    train: float, whole: float, kind: str
+) -> None:
+    parts = right(train, 1000), right(whole, 400)
+    found = judge_point(*parts, ACCURACY, maximize=True, goal=0.95, trivial=0.5)
+    assert (found.kind, found.rise) == (kind, None)
 
 
 @pytest.mark.parametrize(

@@ -9,15 +9,14 @@ from hypothesis import strategies as st
 
 from pytest_mltrainer.core.config import Config
 from pytest_mltrainer.core.evidence import Cause, Diagnosis, Evidence, Recommendation
-from pytest_mltrainer.training.learning_curve import LearningCurve
 from pytest_mltrainer.training.recommended import (
     MOST,
     Advice,
     Standing,
     advise,
-    curve_advice,
     search_advice,
 )
+from pytest_mltrainer.training.remedies import against
 
 EVIDENCE = Evidence(
     kind="classification",
@@ -117,12 +116,28 @@ def test_every_range_is_finite_and_never_predicts_a_loss(
 
 @pytest.mark.parametrize("kind", ["bias", "variance", "data"])
 def test_what_the_curve_shows_has_advice_that_holds(kind: str) -> None:
-    curve = LearningCurve(kind=kind, reason="")  # type: ignore[arg-type]
-    entries = curve_advice(curve, EVIDENCE)
+    entries = against(kind, EVIDENCE, lambda _, key: key.startswith("training."))
     kept = {entry.instruction: entry.patch for entry in entries}
     assert {
         entry.recommendation.instruction: entry.recommendation.patch for entry in advised(*entries)
     } == kept
+
+
+@pytest.mark.parametrize(
+    ("kind", "patches"),
+    [
+        ("bias", [{"training.epochs": 60}, {"model.width": 64}]),
+        ("variance", [{"model.dropout": 0.3}, {"training.weight_decay": 0.1}]),
+    ],
+)
+def test_advice_against_a_curve_changes_the_model_that_was_read(
+    kind: str, patches: list[dict[str, object]]
+) -> None:
+    config = Config.from_json({"model": {"width": 16, "dropout": 0.0}}).to_json()
+    config["training"] |= {"optimizer": "adamw", "weight_decay": 0.0}
+    read = replace(EVIDENCE, config=config)
+    found = [entry.patch for entry in against(kind, read, lambda *_: True) if entry.patch]
+    assert found == patches
 
 
 def test_a_search_tries_both_sides() -> None:

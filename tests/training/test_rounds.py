@@ -101,7 +101,7 @@ class Bench:
 
     def whole(self, recommended: Sequence[Mapping[str, Any]]) -> tuple[Tried, ...]:
         tried = self.round.recommended(advice(*recommended))
-        self.round.joint(tried)
+        self.round.joint(tried, lambda trial: False)
         self.search()
         return tried
 
@@ -162,7 +162,7 @@ def test_two_jobs_try_the_same_recommendations(tmp_path: Path) -> None:
 def test_changes_that_contradict_each_other_are_not_tried_together(tmp_path: Path) -> None:
     bench = Bench(tmp_path / "phase")
     tried = bench.round.recommended(advice(WIDER, {"model.width": 64}))
-    bench.round.joint(tried)
+    bench.round.joint(tried, lambda trial: False)
     assert [kind for _, kind, _, _ in bench.summary()] == ["recommended"] * 2
 
 
@@ -208,6 +208,15 @@ def test_search_ends_when_the_best_is_surely_on_target(tmp_path: Path) -> None:
     bench.search(is_met=lambda trial: trial.id == "r1-01")
     assert bench.round.remarks == ["the search ended early: r1-01 is surely on target"]
     assert len(bench.round.trials) == 1
+
+
+def test_no_joint_trial_where_one_change_is_surely_enough(tmp_path: Path) -> None:
+    bench = Bench(tmp_path / "phase")
+    tried = bench.round.recommended(advice(WIDER, FASTER))
+    bench.round.joint(tried, lambda trial: trial.id == bench.round.best.id)
+    assert [kind for _, kind, _, _ in bench.summary()] == ["recommended"] * 2
+    (remark,) = bench.round.remarks
+    assert remark == f"joint trial left out: {bench.round.best.id} is surely on target alone"
 
 
 def test_hopeless_trials_are_pruned_and_keep_no_weights(tmp_path: Path) -> None:

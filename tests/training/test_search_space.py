@@ -123,6 +123,35 @@ def test_weight_decay_of_zero_has_a_range_of_its_own() -> None:
     assert (decay.low, decay.high, decay.log) == (1e-5, 1e-2, True)
 
 
+def test_what_was_advised_is_searched_from_where_it_stands_to_beyond_the_advice() -> None:
+    advised = [
+        {"model.dropout": 0.3},
+        {"training.weight_decay": 0.1},
+        {"model.width": 8, "training.early_stopping": {"patience": 5, "min_delta": 0.0}},
+        {"training.warmup_steps": 40},
+        {"training.clip_norm": 1.0},
+        {"model.dropout": 0.5},
+    ]
+    present = apply_patch(config(weight_decay=0.0), {"model.width": 16, "model.dropout": 0.0})
+    space = {part.key: part for part in space_around(present, {}, lambda key: True, advised)}
+    ranges = {key: (part.low, part.high, part.log) for key, part in space.items()}
+    assert ranges == {
+        "model.dropout": (0.0, 0.65, False),
+        "model.width": (3, 16, True),
+        "training.clip_norm": (1 / 3, 3.0, True),
+        "training.learning_rate": ranges["training.learning_rate"],
+        "training.warmup_steps": (0, 40, False),
+        "training.weight_decay": (1e-5, pytest.approx(0.3), True),
+    }
+    assert [key for key, part in space.items() if part.whole] == [
+        "model.width",
+        "training.warmup_steps",
+    ]
+    for part in space.values():
+        for end in (part.low, part.high):
+            apply_patch(present, {part.key: part.setting(end)})
+
+
 @given(low=st.floats(1e-9, 1e9), factor=st.floats(1.001, 1e3), share=st.floats(0, 1))
 def test_setting_stays_in_its_range(low: float, factor: float, share: float) -> None:
     part = Dimension(key="x", low=low, high=low * factor)

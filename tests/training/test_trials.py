@@ -91,7 +91,7 @@ def test_seed_trial_keeps_the_best_checkpoint_alone(make: Make) -> None:
 @pytest.mark.parametrize(
     ("fault", "status", "reason"),
     [
-        ("raise", "failed", "ValueError: no such layer; cheap_trials.py:"),
+        ("raise", "failed", "ValueError: no such layer\ncheap_trials.py:"),
         ("memory", "failed", "out of memory: try a smaller training.batch_size"),
         ("exit", "failed", "left no result"),
         ("nan", "broken", "loss not finite at step 3"),
@@ -114,6 +114,15 @@ def test_killed_worker_is_a_failed_trial_and_the_next_one_is_run(make: Make) -> 
     first, second = queue.run_all([plan(), plan("r1-02", patch={"model.fault": ""})])
     assert (first.status, second.status) == ("failed", "finished")
     assert told == [first, second]
+
+
+def test_trial_that_cannot_write_stops_the_search_and_is_run_again_later(make: Make) -> None:
+    make().run(plan("r1-02", patch={}))
+    runner = make(model={"fault": "disk"})
+    with pytest.raises(StorageError, match=r"the disk is full.*every finished trial are kept"):
+        runner.run(plan())
+    assert (runner.folder("r1-02") / "trial.json").exists()
+    assert runner.done(plan()) is None, "its failure says nothing of its patch"
 
 
 def test_trial_that_is_done_is_not_run_again(make: Make) -> None:

@@ -25,9 +25,10 @@ def initial_facts(bench: Bench) -> dict[str, Any]:
     Inputs are standardised first, so that raw data do not pass for a bad initialisation
     (`standardised` says whether that left the outputs finite; else they are as they are). Each
     layer has `input_std`, `row_std` of its outputs between samples, `bias` (median size), `gain`
-    (how much its weights enlarge independent inputs), `common` (how much more they enlarge what
-    all inputs have in common), `zero` (all weights 0) and `alike`, `alike_after`: all rows of its
-    weights and biases equal, before and after the rehearsed updates, None where rows are no units.
+    (how much its weights enlarge independent inputs), `common` (how much more they enlarge what all
+    inputs have in common; of a recurrent layer the most of its matrices), `zero` (all weights 0)
+    and `alike`, `alike_after`: all rows of its weights and biases equal, before and after the
+    rehearsed updates, None where rows are no units.
     """
     model = bench.fresh()
     inputs, is_standardised = standardised(bench.inputs), True
@@ -41,7 +42,7 @@ def initial_facts(bench: Bench) -> dict[str, Any]:
     weighted = {
         name: module
         for module, name in leaves(model).items()
-        if not isinstance(module, LOOKED_UP) and _weight(module) is not None
+        if not isinstance(module, LOOKED_UP) and _matrices(module)
     }
     scales: dict[str, dict[str, float]] = {}
     for event in events:
@@ -97,20 +98,23 @@ def _scales(tensor: torch.Tensor) -> float | None:
     return float(tensor.double().reshape(len(tensor), -1).var(0, correction=0).mean().sqrt())
 
 
-def _weight(module: nn.Module) -> torch.Tensor | None:
-    """The trainable weights whose rows are units, or None: norms have one number a channel."""
-    for name, part in module.named_parameters(recurse=False):
-        if part.ndim >= 2 and name.startswith(("weight", "in_proj_weight")) and part.requires_grad:
-            return part
-    return None
+def _matrices(module: nn.Module) -> list[torch.Tensor]:
+    """The trainable weights whose rows are units, those of inputs first; norms have none."""
+    return [
+        part
+        for name, part in module.named_parameters(recurse=False)
+        if part.ndim >= 2 and name.startswith(("weight", "in_proj_weight")) and part.requires_grad
+    ]
 
 
 def _weights(module: nn.Module, after: nn.Module | None) -> dict[str, Any]:
-    weight = _weight(module)
+    matrices = _matrices(module)
+    weight = matrices[0] if matrices else None
     bias = getattr(module, "bias", None)
     is_units = weight is not None and len(weight) > 1 and getattr(module, "groups", 1) == 1
     return {
-        **_sizes(weight),
+        "gain": None if weight is None else _gain(weight),
+        "common": max(map(_common, matrices), default=None),
         "zero": weight is not None and not bool(weight.any()),
         "bias": number(bias.detach().abs().median())
         if isinstance(bias, torch.Tensor) and bias.numel()
@@ -120,17 +124,17 @@ def _weights(module: nn.Module, after: nn.Module | None) -> dict[str, Any]:
     }
 
 
-def _sizes(weight: torch.Tensor | None) -> dict[str, float | None]:
-    """Root mean square times the root of the fan-in; mean over the error of a mean of that size."""
-    if weight is None:
-        return {"gain": None, "common": None}
+def _gain(weight: torch.Tensor) -> float | None:
+    """Root mean square times the root of the fan-in."""
     numbers = weight.detach().double()
-    fan_in = numbers[0].numel()
+    return number(float(numbers.square().mean().sqrt()) * numbers[0].numel() ** 0.5)
+
+
+def _common(weight: torch.Tensor) -> float:
+    """The mean over the error of a mean of as many numbers as a unit has inputs."""
+    numbers = weight.detach().double()
     spread = float(numbers.std(correction=0)) or 1e-12
-    return {
-        "gain": number(float(numbers.square().mean().sqrt()) * fan_in**0.5),
-        "common": number(abs(float(numbers.mean())) * fan_in**0.5 / spread),
-    }
+    return number(abs(float(numbers.mean())) * numbers[0].numel() ** 0.5 / spread) or 0.0
 
 
 def _alike(module: nn.Module) -> bool:

@@ -1,5 +1,7 @@
 """How far back gradients reach in recurrent layers, and what activations do before training."""
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,48 +18,85 @@ SHARE = 8
 
 
 def reach_facts(bench: Bench) -> dict[str, Any]:
-    """For each recurrent layer of the fresh model, how its gradients change on the way back.
+    """How gradients and states change over the times of each recurrent layer of the fresh model.
 
-    `reach`: by name, the gradient at the first eighth of the times over that at the last eighth:
-    far below 1 where it fades, far above where it explodes. Layers of under 8 times, packed
-    sequences and layers without a gradient are left out. `dead`, `saturated`: by place, what
-    `activation_facts` says of the fresh model.
+    By name: `reach`, the gradient at the first eighth of the times over that at the last: far below
+    1 where it fades, far above where it explodes; `growth`, the size of the outputs at the last
+    eighth over the first; `gain`, how much the weights of the recurrence enlarge independent
+    states. A module with weights that one pass calls 8 times or more is a recurrence written by
+    hand. Layers of under 8 times, packed sequences and layers without a gradient are left out.
+    `dead`, `saturated`: by place, what `activation_facts` says of the fresh model.
     """
     model = bench.fresh()
     with without_dropout(model):
         facts = activation_facts(model, lambda: bench.predict(model, bench.inputs))
-    return {
-        "dead": facts.dead,
-        "saturated": facts.saturated,
-        "reach": _reach(bench),
-    }
+    return {"dead": facts.dead, "saturated": facts.saturated, **_over_time(bench)}
 
 
-def _reach(bench: Bench) -> dict[str, float]:
+def _over_time(bench: Bench) -> dict[str, dict[str, float]]:
+    found: dict[str, dict[str, float]] = {"reach": {}, "growth": {}, "gain": {}}
+    for module, name, states, gradients in _series(bench):
+        _note(found["reach"], name, _ends(gradients))
+        first_over_last = _ends([state.detach() for state in states])
+        _note(found["growth"], name, 1 / first_over_last if first_over_last else None)
+        _note(found["gain"], name, _gain(module))
+    return found
+
+
+def _series(
+    bench: Bench,
+) -> list[tuple[nn.Module, str, list[torch.Tensor], Sequence[torch.Tensor | None]]]:
+    """Each recurrence with its name, its outputs by time, and the gradients by time.
+
+    Of a recurrent layer those of its inputs, of a module that is called again and again those of
+    its outputs.
+    """
     model = bench.fresh()
-    layers = {module: name for module, name in leaves(model).items()
-              if isinstance(module, RECURRENT)}  # fmt: skip
-    if not layers:
-        return {}
+    names = leaves(model)
+    layers: dict[nn.Module, str] = {
+        module: name for module, name in names.items() if isinstance(module, RECURRENT)
+    }
+    others: dict[nn.Module, str] = {
+        module: name for module, name in names.items() if _can_be_repeated(module)
+    }
     given: dict[str, torch.Tensor] = {}
-    handles = [
-        module.register_forward_pre_hook(_tracked(given, name)) for module, name in layers.items()
-    ]
+    made: dict[str, list[torch.Tensor]] = {}
+    handles: list[Any] = []
+    for module, name in layers.items():
+        handles.append(module.register_forward_pre_hook(_tracked(given, name)))
+    for module, name in (*layers.items(), *others.items()):
+        handles.append(module.register_forward_hook(_kept(made, name)))
     try:
         with without_dropout(model):
             bench.rng.restore()
             outputs = bench.task.predict(model, bench.inputs)
-            bench.task.loss(outputs, bench.targets, bench.config).backward()
     finally:
         for handle in handles:
             handle.remove()
-    found = {}
-    for module, name in layers.items():
-        batch_first = bool(getattr(module, "batch_first", False))
-        ratio = _first_over_last(given.get(name), batch_first=batch_first)
-        if ratio is not None:
-            found[name] = ratio
+    whole = {module: name for module, name in layers.items() if name in made}
+    repeated = {
+        module: name for module, name in others.items() if len(made.get(name, ())) >= LEAST_TIMES
+    }
+    if not (whole or repeated) or not outputs.requires_grad:
+        return []
+    bench.task.loss(outputs, bench.targets, bench.config).backward()
+    found: list[tuple[nn.Module, str, list[torch.Tensor], Sequence[torch.Tensor | None]]] = []
+    for module, name in whole.items():
+        back = _by_time(module, _gradient_of(given.get(name)))
+        found.append((module, name, _by_time(module, made[name][0]), back))
+    for module, name in repeated.items():
+        found.append((module, name, made[name], [_gradient_of(state) for state in made[name]]))
     return found
+
+
+def _can_be_repeated(module: nn.Module) -> bool:
+    has_matrix = any(part.ndim == 2 for part in module.parameters(recurse=False))
+    return has_matrix and not isinstance(module, (*RECURRENT, nn.Embedding, nn.EmbeddingBag))
+
+
+def _note(found: dict[str, float], name: str, value: float | None) -> None:
+    if value is not None and number(value) is not None:
+        found[name] = value
 
 
 def _tracked(given: dict[str, torch.Tensor], name: str) -> Any:
@@ -74,13 +113,44 @@ def _tracked(given: dict[str, torch.Tensor], name: str) -> Any:
     return track
 
 
-def _first_over_last(series: torch.Tensor | None, *, batch_first: bool) -> float | None:
-    gradient = first_tensor(series.grad) if series is not None else None
-    if gradient is None:
+def _kept(made: dict[str, list[torch.Tensor]], name: str) -> Any:
+    """A hook that keeps each output with its gradient."""
+
+    def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        tensor = first_tensor(output)
+        if tensor is not None and tensor.requires_grad:
+            tensor.retain_grad()
+            made.setdefault(name, []).append(tensor)
+
+    return keep
+
+
+def _gradient_of(tensor: torch.Tensor | None) -> torch.Tensor | None:
+    return None if tensor is None else tensor.grad
+
+
+def _by_time(module: nn.Module, series: torch.Tensor | None) -> list[torch.Tensor]:
+    if series is None or series.ndim != 3:
+        return []
+    return list(series.unbind(1 if getattr(module, "batch_first", False) else 0))
+
+
+def _ends(by_time: Sequence[torch.Tensor | None]) -> float | None:
+    """Size at the first eighth of the times over that at the last; None where that is 0."""
+    sizes = [0.0 if part is None else float(part.double().norm()) for part in by_time]
+    part = len(sizes) // SHARE
+    if len(sizes) < LEAST_TIMES:
         return None
-    by_time = gradient.double().transpose(0, 1) if batch_first else gradient.double()
-    part = len(by_time) // SHARE
-    if len(by_time) < LEAST_TIMES:
-        return None
-    first, last = float(by_time[:part].norm()), float(by_time[-part:].norm())
+    first, last = math.hypot(*sizes[:part]), math.hypot(*sizes[-part:])
     return number(first / last) if last > 0 else None
+
+
+def _gain(module: nn.Module) -> float | None:
+    """Root mean square of the recurrent weights times the root of the states, the largest."""
+    gains = [
+        float(part.detach().double().square().mean().sqrt()) * part.shape[1] ** 0.5
+        for name, part in module.named_parameters(recurse=False)
+        if name.startswith("weight_hh") or (part.ndim == 2 and part.shape[0] == part.shape[1]
+                                            and isinstance(module, nn.Linear))
+    ]  # fmt: skip
+    return max(gains, default=None)
