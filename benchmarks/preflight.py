@@ -15,7 +15,7 @@ from sklearn.datasets import load_digits
 from torch.utils.data import TensorDataset
 
 from pytest_mltrainer import Splits, Task
-from pytest_mltrainer.training.profile import profile_data
+from pytest_mltrainer.training.data.profile import profile_data
 
 CASES = ("digits", "100000 100")
 PAGE_MB = 4096 / 2**20

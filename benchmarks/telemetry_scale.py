@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pytest_mltrainer.training.digests import DIGEST, DIGESTS_FILE, read_digests
-from pytest_mltrainer.training.telemetry import (
+from pytest_mltrainer.training.observation.digests import DIGEST, DIGESTS_FILE, read_digests
+from pytest_mltrainer.training.observation.telemetry import (
     BLOCK_STEPS,
     STEP,
     STEPS_FILE,

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from loops import Cnn, LargeMlp, Mlp, Training, by_hand, installed_peers, ours, session_of
 
-from pytest_mltrainer.training.observer import Observer
+from pytest_mltrainer.training.observation.observer import Observer
 
 TASKS: dict[str, type[Cnn]] = {"cnn": Cnn, "mlp": Mlp, "large": LargeMlp}
 Loop = Callable[[Cnn, Path], Training]

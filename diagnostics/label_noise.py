@@ -19,7 +19,7 @@ from pytest_mltrainer.core.evidence import (
 )
 from pytest_mltrainer.core.ranking import by_worth
 from pytest_mltrainer.evaluation.proportions import newcombe, wilson
-from pytest_mltrainer.training.remedies import more_decay, more_dropout
+from pytest_mltrainer.training.diagnosing.remedies import more_decay, more_dropout
 
 # 20 % of labels replaced at random show as 16 points with ten classes and 20 with two, less what
 # the noise costs the reference itself.

@@ -1,4 +1,4 @@
-"""How detectors read the records of single layers (`training/layer_records.py`)."""
+"""How detectors read the records of single layers (`training/observation/layer_records.py`)."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence

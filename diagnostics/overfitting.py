@@ -33,7 +33,7 @@ from pytest_mltrainer.core.evidence import (
     confidence,
 )
 from pytest_mltrainer.core.ranking import by_worth
-from pytest_mltrainer.training.remedies import more_decay, more_dropout, narrower
+from pytest_mltrainer.training.diagnosing.remedies import more_decay, more_dropout, narrower
 
 GAP_POINTS, GAP_VARIANCE = 0.15, 0.3
 LEARNED_POINTS, LEARNED_VARIANCE = 0.95, 0.9

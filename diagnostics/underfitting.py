@@ -34,7 +34,7 @@ from pytest_mltrainer.core.evidence import (
     confidence,
 )
 from pytest_mltrainer.core.ranking import by_worth
-from pytest_mltrainer.training.remedies import longer, wider
+from pytest_mltrainer.training.diagnosing.remedies import longer, wider
 
 SHORTFALL = 0.10
 VALIDATION_SHORTFALL = 0.05

@@ -13,8 +13,8 @@ from pytest_mltrainer.core.hooks import offered, plugin_manager
 from pytest_mltrainer.core.judge import Judge
 from pytest_mltrainer.core.proposal import places
 from pytest_mltrainer.documents.compare import differences
-from pytest_mltrainer.training.diagnosis import Examination, examine
-from pytest_mltrainer.training.optimized import Optimized, examine_optimization
+from pytest_mltrainer.training.diagnosing.diagnosis import Examination, examine
+from pytest_mltrainer.training.optimization.optimized import Optimized, examine_optimization
 from pytest_mltrainer.training.progress import Progress
 from pytest_mltrainer.training.ranks import RANKS_FILE
 from pytest_mltrainer.training.run import TrainingRun

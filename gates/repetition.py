@@ -7,12 +7,12 @@ import numpy as np
 from pytest_mltrainer.core.artifacts import PhaseFolder
 from pytest_mltrainer.core.judge import Judge
 from pytest_mltrainer.core.witness import read_witnessed
-from pytest_mltrainer.training.digests import DIGEST, DIGESTS_FILE, read_digests
-from pytest_mltrainer.training.divergence import Divergence, first_divergence
-from pytest_mltrainer.training.elsewhere import other_numerics
-from pytest_mltrainer.training.resumption import resumable_checkpoint, resume_afresh
+from pytest_mltrainer.training.observation.digests import DIGEST, DIGESTS_FILE, read_digests
+from pytest_mltrainer.training.observation.telemetry import STEP
+from pytest_mltrainer.training.repetition.divergence import Divergence, first_divergence
+from pytest_mltrainer.training.repetition.elsewhere import other_numerics
+from pytest_mltrainer.training.repetition.resumption import resumable_checkpoint, resume_afresh
 from pytest_mltrainer.training.run import TrainingRun
-from pytest_mltrainer.training.telemetry import STEP
 
 Rows = np.ndarray[Any, Any]
 COMPARED = ("step", "loss", "gradient_norm", "learning_rate")

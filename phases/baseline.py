@@ -8,7 +8,7 @@ from pytest_mltrainer.phases.training import run_so_far, train
 
 from pytest_mltrainer.core import files
 from pytest_mltrainer.core.work import WorkRequest
-from pytest_mltrainer.training.evidence import gather_evidence
+from pytest_mltrainer.training.diagnosing.evidence import gather_evidence
 from pytest_mltrainer.training.results import baseline_results, curves_plot
 from pytest_mltrainer.training.run import TrainingRun
 

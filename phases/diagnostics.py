@@ -17,10 +17,20 @@ from pytest_mltrainer.core.overlay import repairs
 from pytest_mltrainer.core.proposal import propose
 from pytest_mltrainer.core.steps import EVIDENCE, STEPS
 from pytest_mltrainer.core.work import WorkRequest
-from pytest_mltrainer.training.bottleneck import TIMED_STEPS, breakdown, time_steps
-from pytest_mltrainer.training.diagnosis import Examination, baseline_of, examine, why_broken
-from pytest_mltrainer.training.diagnostic_report import diagnostic_report, report_plots
-from pytest_mltrainer.training.learning_curve import CurvePlan, file_of, plan_curve, train_part
+from pytest_mltrainer.training.diagnosing.bottleneck import TIMED_STEPS, breakdown, time_steps
+from pytest_mltrainer.training.diagnosing.diagnosis import (
+    Examination,
+    baseline_of,
+    examine,
+    why_broken,
+)
+from pytest_mltrainer.training.diagnosing.diagnostic_report import diagnostic_report, report_plots
+from pytest_mltrainer.training.diagnosing.learning_curve import (
+    CurvePlan,
+    file_of,
+    plan_curve,
+    train_part,
+)
 from pytest_mltrainer.training.reproducibility import choose_device, numerics_fingerprint
 from pytest_mltrainer.training.run import TrainingRun
 

@@ -18,7 +18,7 @@ from pytest_mltrainer.release.documents import final_documents
 from pytest_mltrainer.release.final_model import write_final_model
 from pytest_mltrainer.release.rivals import enter_openings
 from pytest_mltrainer.release.service import SERVICE_FILES, write_service
-from pytest_mltrainer.training.evidence import gather_evidence
+from pytest_mltrainer.training.diagnosing.evidence import gather_evidence
 from pytest_mltrainer.training.results import curves_plot, error_plot
 from pytest_mltrainer.training.run import TrainingRun
 

@@ -11,17 +11,17 @@ from pytest_mltrainer.core import files
 from pytest_mltrainer.core.overlay import repairs
 from pytest_mltrainer.core.proposal import propose
 from pytest_mltrainer.core.work import WorkRequest
-from pytest_mltrainer.training.optimization_report import (
+from pytest_mltrainer.training.optimization.optimization_report import (
     CONFIG,
     IMPROVEMENT,
     RESULTS,
     optimization_plots,
     optimization_report,
 )
-from pytest_mltrainer.training.optimized import Optimized, examine_optimization
+from pytest_mltrainer.training.optimization.optimized import Optimized, examine_optimization
+from pytest_mltrainer.training.optimization.search import STUDY_FILE
+from pytest_mltrainer.training.optimization.trials import BASELINE, ROUNDS_FILE
 from pytest_mltrainer.training.reproducibility import choose_device, numerics_fingerprint
-from pytest_mltrainer.training.search import STUDY_FILE
-from pytest_mltrainer.training.trials import BASELINE, ROUNDS_FILE
 
 SEARCHED = ["trials/**/*", ROUNDS_FILE, STUDY_FILE, "winner.json", "decision.json"]
 

@@ -13,20 +13,20 @@ from pytest_mltrainer.core.errors import UserError
 from pytest_mltrainer.core.evidence import Evidence
 from pytest_mltrainer.core.work import Work, WorkRequest
 from pytest_mltrainer.launchers.local import LocalLauncher
+from pytest_mltrainer.training.data.profile import profile_data
 from pytest_mltrainer.training.environment import LOCK_FILE, capture_environment, lock_of
 from pytest_mltrainer.training.objective import describe_objective, maximizes, objective_metric
-from pytest_mltrainer.training.profile import profile_data
-from pytest_mltrainer.training.rehearsal import told
+from pytest_mltrainer.training.repetition.rehearsal import told
+from pytest_mltrainer.training.repetition.suspects import differences, explain
+from pytest_mltrainer.training.repetition.trial import SHIFTED_TRIAL, outcome, run_trials
+from pytest_mltrainer.training.repetition.window import explain_rehearsals
 from pytest_mltrainer.training.reproducibility import (
     choose_device,
     fix_seeds,
     make_deterministic,
 )
 from pytest_mltrainer.training.source import capture_source
-from pytest_mltrainer.training.suspects import differences, explain
 from pytest_mltrainer.training.tracking import load_data, project_data, written_since
-from pytest_mltrainer.training.trial import SHIFTED_TRIAL, outcome, run_trials
-from pytest_mltrainer.training.window import explain_rehearsals
 
 ROLES = ("first", "second")
 SUSPECTS = "rehearsal/suspects.json"
@@ -72,7 +72,7 @@ def _start_rehearsals(planning: PhaseWork) -> dict[str, Work]:
 
 def _request(planning: PhaseWork, role: str) -> WorkRequest:
     return WorkRequest(
-        entry="pytest_mltrainer.training.rehearsal:rehearse",
+        entry="pytest_mltrainer.training.repetition.rehearsal:rehearse",
         phase="planning",
         project_root=planning.request.project_root,
         attempt=str(_rehearsal_folder(planning, role)),

@@ -25,16 +25,24 @@ from pytest_mltrainer.evaluation.improvement import Improvement
 from pytest_mltrainer.evaluation.intervals import measure
 from pytest_mltrainer.evaluation.predictions import Predictions
 from pytest_mltrainer.launchers import choose
-from pytest_mltrainer.training.comparison import PREDICTIONS, compare, run_seeds
-from pytest_mltrainer.training.guards import broken_guards, guards_of
-from pytest_mltrainer.training.rediagnosis import diagnose_again
-from pytest_mltrainer.training.rounds import Best, RoundWork
-from pytest_mltrainer.training.run import TrainingRun
-from pytest_mltrainer.training.search import STUDY_FILE, Search, StudyPlan, check_storage
-from pytest_mltrainer.training.search_space import Dimension, declared_space, space_around
-from pytest_mltrainer.training.trial_queue import TrialQueue
-from pytest_mltrainer.training.trial_runner import TrialRunner
-from pytest_mltrainer.training.trials import (
+from pytest_mltrainer.training.optimization.comparison import PREDICTIONS, compare, run_seeds
+from pytest_mltrainer.training.optimization.guards import broken_guards, guards_of
+from pytest_mltrainer.training.optimization.rediagnosis import diagnose_again
+from pytest_mltrainer.training.optimization.rounds import Best, RoundWork
+from pytest_mltrainer.training.optimization.search import (
+    STUDY_FILE,
+    Search,
+    StudyPlan,
+    check_storage,
+)
+from pytest_mltrainer.training.optimization.search_space import (
+    Dimension,
+    declared_space,
+    space_around,
+)
+from pytest_mltrainer.training.optimization.trial_queue import TrialQueue
+from pytest_mltrainer.training.optimization.trial_runner import TrialRunner
+from pytest_mltrainer.training.optimization.trials import (
     BASELINE,
     PHASE,
     ROUNDS_FILE,
@@ -43,6 +51,7 @@ from pytest_mltrainer.training.trials import (
     trial_config,
     trial_run,
 )
+from pytest_mltrainer.training.run import TrainingRun
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from pytest_mltrainer.phases.common import PhaseWork
 from pytest_mltrainer.phases.training import run_so_far, train
 
 from pytest_mltrainer.core.work import WorkRequest
-from pytest_mltrainer.training.evidence import gather_evidence
+from pytest_mltrainer.training.diagnosing.evidence import gather_evidence
 from pytest_mltrainer.training.run import TrainingRun
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pytest_mltrainer.core.judge import Judge, guided_by
     from pytest_mltrainer.core.measurement import Measurement
     from pytest_mltrainer.reporting.diagnose import diagnose
-    from pytest_mltrainer.training.observe import observe
+    from pytest_mltrainer.training.observation.observe import observe
     from pytest_mltrainer.training.run import Evaluation, TrainingRun
     from pytest_mltrainer.training.session import TrainingSession
     from pytest_mltrainer.training.task import Splits, Task

@@ -100,7 +100,7 @@ def diff(parsed: argparse.Namespace) -> int:
     import json
 
     from pytest_mltrainer.reporting.difference import difference_lines
-    from pytest_mltrainer.training.run_difference import RecordedRun, compare_runs
+    from pytest_mltrainer.training.repetition.run_difference import RecordedRun, compare_runs
 
     paths: tuple[Path, Path] = (parsed.run_a, parsed.run_b)
     try:

@@ -13,9 +13,9 @@ from pytest_mltrainer.core.judge import Judge
 if TYPE_CHECKING:
     from pytest_mltrainer.core.config import Limits
     from pytest_mltrainer.export.served import ExportedModel
+    from pytest_mltrainer.training.observation.telemetry import Telemetry
     from pytest_mltrainer.training.run import Evaluation, TrainingRun
     from pytest_mltrainer.training.task import Splits
-    from pytest_mltrainer.training.telemetry import Telemetry
 
 
 def limits(run: "TrainingRun") -> "Limits":

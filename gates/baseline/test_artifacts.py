@@ -9,10 +9,10 @@ from pytest_mltrainer.core.judge import Judge
 from pytest_mltrainer.core.ledger import OPENING, since_planning
 from pytest_mltrainer.core.steps import STEPS
 from pytest_mltrainer.documents.compare import differences, missing_sections
+from pytest_mltrainer.training.observation.telemetry import Telemetry
 from pytest_mltrainer.training.reproducibility import digest_tensors
 from pytest_mltrainer.training.results import BASELINE_SECTIONS, baseline_results
 from pytest_mltrainer.training.run import TrainingRun
-from pytest_mltrainer.training.telemetry import Telemetry
 
 
 def test_metrics_recomputed(training_run: TrainingRun, judge: Judge) -> None:

@@ -6,8 +6,8 @@ from pytest_mltrainer.gates.common import training_completed
 from pytest_mltrainer.core.config import Limits
 from pytest_mltrainer.core.judge import Judge, guided_by
 from pytest_mltrainer.evaluation.intervals import change
+from pytest_mltrainer.training.observation.telemetry import Telemetry
 from pytest_mltrainer.training.run import Evaluation, TrainingRun
-from pytest_mltrainer.training.telemetry import Telemetry
 
 
 @guided_by("nan_loss")

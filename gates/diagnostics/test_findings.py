@@ -7,7 +7,7 @@ from pytest_mltrainer.core.digests import MISSING, sha256_file
 from pytest_mltrainer.core.judge import Judge
 from pytest_mltrainer.core.relations import FOLLOWS
 from pytest_mltrainer.core.steps import EVIDENCE
-from pytest_mltrainer.training.diagnosis import MOST_CAUSES
+from pytest_mltrainer.training.diagnosing.diagnosis import MOST_CAUSES
 from pytest_mltrainer.training.run import TrainingRun
 
 

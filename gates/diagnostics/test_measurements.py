@@ -6,9 +6,9 @@ import numpy as np
 from pytest_mltrainer.gates.common import examined, says_the_same
 
 from pytest_mltrainer.core.judge import Judge
-from pytest_mltrainer.training.bottleneck import LOADING_LIMIT, PARTS, breakdown
-from pytest_mltrainer.training.diagnosis import baseline_of, why_broken
-from pytest_mltrainer.training.learning_curve import plan_curve, raw_predictions, rows_of
+from pytest_mltrainer.training.diagnosing.bottleneck import LOADING_LIMIT, PARTS, breakdown
+from pytest_mltrainer.training.diagnosing.diagnosis import baseline_of, why_broken
+from pytest_mltrainer.training.diagnosing.learning_curve import plan_curve, raw_predictions, rows_of
 from pytest_mltrainer.training.run import TrainingRun, training_targets
 
 TOLERANCE = 0.02

@@ -11,9 +11,13 @@ from pytest_mltrainer.core.judge import Judge
 from pytest_mltrainer.core.ranking import by_worth
 from pytest_mltrainer.core.route import PREVIEWS
 from pytest_mltrainer.documents.compare import differences, missing_sections
-from pytest_mltrainer.training.bottleneck import breakdown
-from pytest_mltrainer.training.diagnostic_report import SECTIONS, diagnostic_report, report_plots
-from pytest_mltrainer.training.recommended import MOST, why_no_patch
+from pytest_mltrainer.training.diagnosing.bottleneck import breakdown
+from pytest_mltrainer.training.diagnosing.diagnostic_report import (
+    SECTIONS,
+    diagnostic_report,
+    report_plots,
+)
+from pytest_mltrainer.training.diagnosing.recommended import MOST, why_no_patch
 from pytest_mltrainer.training.run import TrainingRun
 
 

@@ -9,10 +9,10 @@ from pytest_mltrainer.release.clean_room import LOCK
 from pytest_mltrainer.release.environment_lock import EnvironmentLock, conflicts, read_lock
 from pytest_mltrainer.release.reproduction import reproduce
 from pytest_mltrainer.release.reproduction_clone import NotRebuilt
-from pytest_mltrainer.training.digests import DIGEST, DIGESTS_FILE, read_digests
-from pytest_mltrainer.training.divergence import first_divergence
-from pytest_mltrainer.training.elsewhere import other_numerics
 from pytest_mltrainer.training.environment import LOCK_FILE
+from pytest_mltrainer.training.observation.digests import DIGEST, DIGESTS_FILE, read_digests
+from pytest_mltrainer.training.repetition.divergence import first_divergence
+from pytest_mltrainer.training.repetition.elsewhere import other_numerics
 from pytest_mltrainer.training.run import TrainingRun
 
 DEPLOYED = f"final_model/{LOCK}"

@@ -11,11 +11,11 @@ from pytest_mltrainer.core.judge import Judge, guided_by
 from pytest_mltrainer.core.steps import STEPS
 from pytest_mltrainer.evaluation.improvement import Improvement
 from pytest_mltrainer.evaluation.predictions import Array, Predictions
-from pytest_mltrainer.training.comparison import PREDICTIONS, fresh_seeds, seed_pairs
-from pytest_mltrainer.training.optimization_report import IMPROVEMENT
-from pytest_mltrainer.training.optimized import RoundFound
+from pytest_mltrainer.training.optimization.comparison import PREDICTIONS, fresh_seeds, seed_pairs
+from pytest_mltrainer.training.optimization.optimization_report import IMPROVEMENT
+from pytest_mltrainer.training.optimization.optimized import RoundFound
+from pytest_mltrainer.training.optimization.trials import BASELINE, Trial, trial_run
 from pytest_mltrainer.training.run import TrainingRun
-from pytest_mltrainer.training.trials import BASELINE, Trial, trial_run
 
 FEWEST_SEEDS = 3
 

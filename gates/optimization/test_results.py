@@ -11,7 +11,7 @@ from pytest_mltrainer.core.judge import Judge
 from pytest_mltrainer.core.ledger import ROUND, since_planning
 from pytest_mltrainer.documents.compare import differences, missing_sections
 from pytest_mltrainer.documents.markdown import written
-from pytest_mltrainer.training.optimization_report import (
+from pytest_mltrainer.training.optimization.optimization_report import (
     CONFIG,
     CURVES_PLOT,
     RESULTS,
@@ -20,10 +20,10 @@ from pytest_mltrainer.training.optimization_report import (
     optimization_plots,
     optimization_report,
 )
-from pytest_mltrainer.training.optimized import Optimized
-from pytest_mltrainer.training.rediagnosis import diagnose_again
+from pytest_mltrainer.training.optimization.optimized import Optimized
+from pytest_mltrainer.training.optimization.rediagnosis import diagnose_again
+from pytest_mltrainer.training.optimization.trials import BASELINE, trial_run
 from pytest_mltrainer.training.run import TrainingRun
-from pytest_mltrainer.training.trials import BASELINE, trial_run
 
 
 def test_best_and_last_checkpoints(training_run: TrainingRun, judge: Judge) -> None:

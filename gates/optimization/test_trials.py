@@ -12,11 +12,9 @@ from pytest_mltrainer.gates.repetition import repeats
 from pytest_mltrainer.core.digests import sha256_file
 from pytest_mltrainer.core.files import read_json
 from pytest_mltrainer.core.judge import Judge, guided_by
-from pytest_mltrainer.training.optimization_report import CONFIG
-from pytest_mltrainer.training.run import TrainingRun
-from pytest_mltrainer.training.search_space import ALWAYS
-from pytest_mltrainer.training.task import Task
-from pytest_mltrainer.training.trials import (
+from pytest_mltrainer.training.optimization.optimization_report import CONFIG
+from pytest_mltrainer.training.optimization.search_space import ALWAYS
+from pytest_mltrainer.training.optimization.trials import (
     BASELINE,
     BY_HAND,
     TRIAL_FILE,
@@ -24,6 +22,8 @@ from pytest_mltrainer.training.trials import (
     Tried,
     trial_run,
 )
+from pytest_mltrainer.training.run import TrainingRun
+from pytest_mltrainer.training.task import Task
 
 
 def test_config_from_recommendations(training_run: TrainingRun, judge: Judge) -> None:

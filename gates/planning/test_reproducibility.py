@@ -2,10 +2,14 @@
 
 from pytest_mltrainer.core.config import Limits
 from pytest_mltrainer.core.judge import Judge
-from pytest_mltrainer.training.divergence import PARTS, environment_differences
+from pytest_mltrainer.training.repetition.divergence import PARTS, environment_differences
+from pytest_mltrainer.training.repetition.suspects import (
+    causes_text,
+    differences,
+    shifted_differences,
+)
+from pytest_mltrainer.training.repetition.window import rehearsals_divergence
 from pytest_mltrainer.training.run import TrainingRun
-from pytest_mltrainer.training.suspects import causes_text, differences, shifted_differences
-from pytest_mltrainer.training.window import rehearsals_divergence
 
 FIRST, SECOND = "rehearsal/first.json", "rehearsal/second.json"
 SHIFTED, SUSPECTS = "rehearsal/shifted.json", "rehearsal/suspects.json"

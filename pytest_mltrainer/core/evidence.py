@@ -56,13 +56,13 @@ class Evidence:
     `steps`: structured array, one row a step, fields `step`, `epoch`, `loss`, `gradient_norm`,
     `learning_rate`, `step_s`, `wait_s`. `layers`: structured array, one row a layer on each sampled
     step, whose field `layer` counts in `layer_names` and in `layer_types`, in order of depth
-    (`training/layer_records.py` says which fields).
-    `profile`: measured facts of the data (`training/profile.py` says which). `probes`: measured
-    facts of the model, its loss and its optimizer before training (`training/probes` says
-    which). `trained`: facts of the trained model (`training/evidence.py` says which). `fault`:
-    where a non-finite value first appeared (`training/replay.py`). `references`: scores of simple
-    models on the same data, in the objective's metric: `trivial`, `linear_train`,
-    `linear_validation`, `attainable` (trees, on validation). `config`: the resolved configuration
+    (`training/observation/layer_records.py` says which fields). `profile`: measured facts of the
+    data (`training/data/profile.py` says which). `probes`: measured facts of the model, its loss
+    and its optimizer before training (`training/probes` says which). `trained`: facts of the
+    trained model (`training/diagnosing/evidence.py` says which). `fault`: where a non-finite value
+    first appeared (`training/observation/replay.py`). `references`: scores of simple models on the
+    same data, in the objective's metric: `trivial`, `linear_train`, `linear_validation`,
+    `attainable` (trees, on validation). `config`: the resolved configuration
     of the run. `config_reads`: the keys of `model` and `data` that the run read.
     """
 

@@ -12,7 +12,7 @@ from pytest_mltrainer.export.signature import (
     named_leaves,
     specs,
 )
-from pytest_mltrainer.training.samples import evenly
+from pytest_mltrainer.training.data.samples import evenly
 from pytest_mltrainer.training.task import Task
 
 SAMPLES = 64

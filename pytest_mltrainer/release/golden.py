@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 
 from pytest_mltrainer.release.inputs import batch_of, leaves_of, request_of
+from pytest_mltrainer.training.data.samples import evenly
 from pytest_mltrainer.training.run import TrainingRun
-from pytest_mltrainer.training.samples import evenly
 
 REQUESTS = 8
 LIMIT_VALUES = 200_000

@@ -18,8 +18,8 @@ from pytest_mltrainer.evaluation.proportions import wilson
 from pytest_mltrainer.export.layouts import layouts
 from pytest_mltrainer.release import monitor
 from pytest_mltrainer.release.inputs import Leaf, batch_of, leaves_of, nested
+from pytest_mltrainer.training.data.samples import evenly
 from pytest_mltrainer.training.run import TrainingRun
-from pytest_mltrainer.training.samples import evenly
 
 Array = np.ndarray[Any, Any]
 

@@ -6,8 +6,8 @@ import numpy as np
 
 from pytest_mltrainer.core.errors import UserError
 from pytest_mltrainer.release.inputs import batch_of, leaves_of
+from pytest_mltrainer.training.data.samples import evenly
 from pytest_mltrainer.training.run import TrainingRun
-from pytest_mltrainer.training.samples import evenly
 
 LIMIT_ROWS = 2_000
 

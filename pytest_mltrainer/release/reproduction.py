@@ -14,7 +14,7 @@ from pytest_mltrainer.core.project import Project
 from pytest_mltrainer.core.work import TRAIN, WorkRequest
 from pytest_mltrainer.launchers import choose
 from pytest_mltrainer.release.reproduction_clone import Clone, NotRebuilt, make_clone
-from pytest_mltrainer.training.digests import DIGESTS_FILE, read_digests
+from pytest_mltrainer.training.observation.digests import DIGESTS_FILE, read_digests
 from pytest_mltrainer.training.ranks import Ranks
 from pytest_mltrainer.training.reproducibility import choose_device
 from pytest_mltrainer.training.run import TrainingRun

@@ -12,7 +12,7 @@ from pytest_mltrainer.diagnostics import detectors
 from pytest_mltrainer.reporting.findings import RunFindings, stored_findings
 
 if TYPE_CHECKING:
-    from pytest_mltrainer.training.observe import ObservedRun
+    from pytest_mltrainer.training.observation.observe import ObservedRun
     from pytest_mltrainer.training.run import TrainingRun
 
 
@@ -26,8 +26,8 @@ def diagnose(run: "ObservedRun | TrainingRun | Path | str") -> RunFindings:
     """
     if isinstance(run, str | Path):
         return _of_folder(Path(run))
-    from pytest_mltrainer.training.evidence import gather_evidence
-    from pytest_mltrainer.training.observe import ObservedRun
+    from pytest_mltrainer.training.diagnosing.evidence import gather_evidence
+    from pytest_mltrainer.training.observation.observe import ObservedRun
     from pytest_mltrainer.training.run import TrainingRun
 
     if isinstance(run, ObservedRun):
@@ -41,7 +41,7 @@ def diagnose(run: "ObservedRun | TrainingRun | Path | str") -> RunFindings:
 
 
 def _of_folder(folder: Path) -> RunFindings:
-    from pytest_mltrainer.training.observed import is_observed, observed_evidence
+    from pytest_mltrainer.training.observation.observed import is_observed, observed_evidence
 
     if is_observed(folder):
         return _asked(observed_evidence(folder))

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pytest_mltrainer.training.divergence import EnvironmentDifference
-    from pytest_mltrainer.training.run_difference import RunDifference
+    from pytest_mltrainer.training.repetition.divergence import EnvironmentDifference
+    from pytest_mltrainer.training.repetition.run_difference import RunDifference
 
 LIMIT_SHOWN = 20
 

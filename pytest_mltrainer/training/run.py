@@ -24,9 +24,10 @@ from pytest_mltrainer.evaluation.predictions import Predictions
 from pytest_mltrainer.evaluation.trivial import trivial_predictions
 from pytest_mltrainer.training.batches import to_device
 from pytest_mltrainer.training.checkpoints import Checkpoint
+from pytest_mltrainer.training.data.profile import profile_data
 from pytest_mltrainer.training.evaluate import predict_split
 from pytest_mltrainer.training.objective import maximizes, objective_metric
-from pytest_mltrainer.training.profile import profile_data
+from pytest_mltrainer.training.observation.telemetry import Telemetry
 from pytest_mltrainer.training.progress import is_better
 from pytest_mltrainer.training.reproducibility import (
     available_device,
@@ -34,7 +35,6 @@ from pytest_mltrainer.training.reproducibility import (
     make_deterministic,
 )
 from pytest_mltrainer.training.task import Splits, Task, load_task
-from pytest_mltrainer.training.telemetry import Telemetry
 from pytest_mltrainer.training.tracking import load_data
 
 

@@ -30,18 +30,19 @@ from pytest_mltrainer.training.batches import (
     to_device,
 )
 from pytest_mltrainer.training.checkpoints import Checkpoint
-from pytest_mltrainer.training.digests import DrawnBatches, StepDigests
 from pytest_mltrainer.training.evaluate import predict_split
 from pytest_mltrainer.training.kept_outputs import KeptOutputs
-from pytest_mltrainer.training.layers import LayerRecorder
-from pytest_mltrainer.training.memory import memory_mb
 from pytest_mltrainer.training.objective import maximizes, objective_metric
-from pytest_mltrainer.training.observer import NonFiniteTraining, Observer, StepsDone
+from pytest_mltrainer.training.observation.digests import DrawnBatches, StepDigests
+from pytest_mltrainer.training.observation.layers import LayerRecorder
+from pytest_mltrainer.training.observation.memory import memory_mb
+from pytest_mltrainer.training.observation.observer import NonFiniteTraining, Observer, StepsDone
+from pytest_mltrainer.training.observation.replay import describe_fault
+from pytest_mltrainer.training.observation.telemetry import STEPS_FILE, TelemetryWriter, read_steps
 from pytest_mltrainer.training.optimizers import make_scheduler
 from pytest_mltrainer.training.permit import Permit
 from pytest_mltrainer.training.progress import Progress
 from pytest_mltrainer.training.ranks import ALONE, AveragedUpdates, Ranks
-from pytest_mltrainer.training.replay import describe_fault
 from pytest_mltrainer.training.reproducibility import (
     FixedSeeds,
     RngState,
@@ -52,7 +53,6 @@ from pytest_mltrainer.training.reproducibility import (
 )
 from pytest_mltrainer.training.saving import Saving, Stateful
 from pytest_mltrainer.training.task import Splits, Task
-from pytest_mltrainer.training.telemetry import STEPS_FILE, TelemetryWriter, read_steps
 from pytest_mltrainer.training.tracking import load_data
 
 

@@ -17,7 +17,7 @@ from pytest_mltrainer.core.artifacts import RunFolder
 from pytest_mltrainer.core.errors import StorageError
 from pytest_mltrainer.core.ledger import REPAIRED, events
 from pytest_mltrainer.core.project import Project
-from pytest_mltrainer.training.telemetry import Telemetry
+from pytest_mltrainer.training.observation.telemetry import Telemetry
 
 from .cases import Case
 from .repair_projects import make_project, target_of

@@ -35,7 +35,8 @@ from pytest_mltrainer.core.config import Config, load_config
 from pytest_mltrainer.core.project import Project
 from pytest_mltrainer.core.ranking import Findings
 from pytest_mltrainer.core.work import WorkRequest
-from pytest_mltrainer.training import permit, rehearsal
+from pytest_mltrainer.training import permit
+from pytest_mltrainer.training.repetition import rehearsal
 from pytest_mltrainer.training.reproducibility import derive_seed, fix_seeds
 from pytest_mltrainer.training.run import TrainingRun
 from pytest_mltrainer.training.task import load_task
@@ -245,7 +246,7 @@ def _baseline_findings(project: Project, config: Config) -> Findings:
 
 def measured(run: TrainingRun) -> Outcome:
     """The outcome of a training, from its telemetry, its checkpoints and simple models."""
-    from pytest_mltrainer.training.evidence import _references
+    from pytest_mltrainer.training.diagnosing.evidence import _references
 
     epochs, steps, name = run.telemetry.epochs, run.telemetry.steps, run.metric.name
     sign = 1 if run.maximize else -1

@@ -17,10 +17,10 @@ from wiring_tasks import Made, evidence_of
 from pytest_mltrainer.core.evidence import Cause, Diagnosis, EpochRecord, Evidence, NotJudged
 from pytest_mltrainer.core.ranking import diagnose
 from pytest_mltrainer.evaluation.metrics import METRICS
-from pytest_mltrainer.training.activation_facts import activation_facts
-from pytest_mltrainer.training.attainable import attainable_score
-from pytest_mltrainer.training.neighbours import chance_equal, near_duplicates
-from pytest_mltrainer.training.samples import Samples
+from pytest_mltrainer.training.data.attainable import attainable_score
+from pytest_mltrainer.training.data.neighbours import chance_equal, near_duplicates
+from pytest_mltrainer.training.data.samples import Samples
+from pytest_mltrainer.training.observation.activation_facts import activation_facts
 
 DETECTORS = detectors()
 DRAW = np.random.default_rng

@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 
 from pytest_mltrainer import Splits, Task
 from pytest_mltrainer.core.evidence import Diagnosis, EpochRecord, Evidence, NotJudged
-from pytest_mltrainer.training.profile import profile_data
+from pytest_mltrainer.training.data.profile import profile_data
 
 OURS = (
     "bad_input_values",

@@ -14,9 +14,9 @@ import torch
 from torch import nn
 
 from pytest_mltrainer.core.evidence import EpochRecord, Evidence
-from pytest_mltrainer.training.activation_facts import dead_units
-from pytest_mltrainer.training.layer_records import LayerRecords
-from pytest_mltrainer.training.layers import LayerRecorder
+from pytest_mltrainer.training.observation.activation_facts import dead_units
+from pytest_mltrainer.training.observation.layer_records import LayerRecords
+from pytest_mltrainer.training.observation.layers import LayerRecorder
 
 STEP_FIELDS = ("step", "epoch", "loss", "gradient_norm", "learning_rate", "step_s", "wait_s")
 

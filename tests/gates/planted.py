@@ -24,13 +24,13 @@ from pytest_mltrainer.launchers.local import worker_environment
 from pytest_mltrainer.release.documents import final_documents
 from pytest_mltrainer.release.service import RULES, write_service
 from pytest_mltrainer.training.checkpoints import Checkpoint
-from pytest_mltrainer.training.profile import profile_data
-from pytest_mltrainer.training.rehearsal import rehearse
+from pytest_mltrainer.training.data.profile import profile_data
+from pytest_mltrainer.training.repetition.rehearsal import rehearse
+from pytest_mltrainer.training.repetition.trial import SHIFTED_TRIAL, run_trial
 from pytest_mltrainer.training.results import error_plot
 from pytest_mltrainer.training.run import TrainingRun
 from pytest_mltrainer.training.task import load_task
 from pytest_mltrainer.training.tracking import load_data
-from pytest_mltrainer.training.trial import SHIFTED_TRIAL, run_trial
 
 Copied = Callable[..., Path]
 
@@ -187,7 +187,7 @@ def rehearse_again(project: Path) -> None:
         attempt = project / ".mltrainer" / "attempts" / role
         attempt.mkdir(parents=True)
         request = WorkRequest(
-            entry="pytest_mltrainer.training.rehearsal:rehearse",
+            entry="pytest_mltrainer.training.repetition.rehearsal:rehearse",
             phase="planning",
             project_root=str(project),
             attempt=str(attempt),

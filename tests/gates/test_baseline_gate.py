@@ -31,7 +31,7 @@ from pytest_mltrainer.core.artifacts import RunFolder
 from pytest_mltrainer.core.catalogue import catalogue
 from pytest_mltrainer.core.ledger import record_opening
 from pytest_mltrainer.core.project import Project
-from pytest_mltrainer.training.telemetry import EPOCHS_FILE, STEP, STEPS_FILE
+from pytest_mltrainer.training.observation.telemetry import EPOCHS_FILE, STEP, STEPS_FILE
 
 
 def folder(project: Path) -> Path:

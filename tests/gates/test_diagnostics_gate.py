@@ -34,8 +34,8 @@ from pytest_mltrainer.core.catalogue import catalogue
 from pytest_mltrainer.core.config import load_config
 from pytest_mltrainer.core.project import Project
 from pytest_mltrainer.evaluation.predictions import Predictions
-from pytest_mltrainer.training.diagnosis import baseline_of
-from pytest_mltrainer.training.learning_curve import plan_curve
+from pytest_mltrainer.training.diagnosing.diagnosis import baseline_of
+from pytest_mltrainer.training.diagnosing.learning_curve import plan_curve
 from pytest_mltrainer.training.run import TrainingRun
 
 Trained = Callable[..., TrainedProject]

@@ -37,8 +37,8 @@ from pytest_mltrainer.evaluation.predictions import Predictions
 from pytest_mltrainer.export.onnx_model import OnnxModel
 from pytest_mltrainer.export.signature import METADATA
 from pytest_mltrainer.training.checkpoints import Checkpoint
+from pytest_mltrainer.training.observation.telemetry import STEP, STEPS_FILE
 from pytest_mltrainer.training.run import TrainingRun
-from pytest_mltrainer.training.telemetry import STEP, STEPS_FILE
 
 
 def folder(project: Path) -> Path:

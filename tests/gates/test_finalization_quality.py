@@ -29,7 +29,7 @@ from pytest_mltrainer.core.ledger import OPENING, events
 from pytest_mltrainer.core.project import Project
 from pytest_mltrainer.core.verdict import CheckResult
 from pytest_mltrainer.release.registry import Registry
-from pytest_mltrainer.training.digests import DIGEST, DIGESTS_FILE
+from pytest_mltrainer.training.observation.digests import DIGEST, DIGESTS_FILE
 
 LOCK = "requirements.lock.txt"
 CHECKS = (

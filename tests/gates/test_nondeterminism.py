@@ -7,7 +7,7 @@ from planted import Copied, artifact_edited, edit_task
 from support import PROJECTS, QUIET, Finished, judge_check, phase_folder, reseal, run_pytest
 
 from pytest_mltrainer.core import files
-from pytest_mltrainer.training.suspects import differences
+from pytest_mltrainer.training.repetition.suspects import differences
 
 WORDS = """        words = "mean worst area smoothness compactness symmetry radius texture".split()
         place = {word: number for number, word in enumerate(set(words))}

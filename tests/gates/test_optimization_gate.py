@@ -26,7 +26,7 @@ from pytest_mltrainer.core.digests import sha256_file
 from pytest_mltrainer.core.ledger import ROUND
 from pytest_mltrainer.core.project import Project
 from pytest_mltrainer.evaluation.predictions import Predictions
-from pytest_mltrainer.training.telemetry import STEPS_FILE, read_steps
+from pytest_mltrainer.training.observation.telemetry import STEPS_FILE, read_steps
 
 Trained = Callable[..., TrainedProject]
 

@@ -12,7 +12,7 @@ from support import judge_check, phase_folder
 from pytest_mltrainer import cli
 from pytest_mltrainer.core import files
 from pytest_mltrainer.core.project import PHASES
-from pytest_mltrainer.training.digests import DIGEST, DIGESTS_FILE
+from pytest_mltrainer.training.observation.digests import DIGEST, DIGESTS_FILE
 
 OTHER = {"device": "NVIDIA H200", "threads": "16", "torch": "1.0.0"}
 BITWISE = (

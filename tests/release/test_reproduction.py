@@ -12,7 +12,7 @@ from pytest_mltrainer.core.config import load_config
 from pytest_mltrainer.core.project import Project
 from pytest_mltrainer.release.reproduction import reproduce
 from pytest_mltrainer.release.reproduction_clone import Clone, NotRebuilt, make_clone
-from pytest_mltrainer.training.digests import DIGESTS_FILE, read_digests
+from pytest_mltrainer.training.observation.digests import DIGESTS_FILE, read_digests
 from pytest_mltrainer.training.run import TrainingRun
 
 IDENTITY = ("-c", "user.name=a", "-c", "user.email=a@example.org")

@@ -10,9 +10,9 @@ from torch import nn
 from torch.utils.data import Dataset, TensorDataset
 
 from pytest_mltrainer import Config, Splits, Task
+from pytest_mltrainer.training.observation.telemetry import Telemetry
 from pytest_mltrainer.training.reproducibility import digest_nested, digest_tensors
 from pytest_mltrainer.training.session import TrainingSession
-from pytest_mltrainer.training.telemetry import Telemetry
 
 STEPS = 200
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from pytest_mltrainer.training.bottleneck import PARTS, StepTimer, breakdown
+from pytest_mltrainer.training.diagnosing.bottleneck import PARTS, StepTimer, breakdown
 
 TIMES = st.floats(1e-6, 1.0)
 ROW = st.tuples(TIMES, TIMES, TIMES, TIMES, TIMES).map(

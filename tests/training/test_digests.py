@@ -15,13 +15,13 @@ from torch import nn
 
 from pytest_mltrainer import Config
 from pytest_mltrainer.training.checkpoints import Checkpoint
-from pytest_mltrainer.training.digests import (
+from pytest_mltrainer.training.observation.digests import (
     DIGEST,
     DIGESTS_FILE,
     digest_in_order,
     read_digests,
 )
-from pytest_mltrainer.training.generators import Generators
+from pytest_mltrainer.training.observation.generators import Generators
 from pytest_mltrainer.training.reproducibility import fix_seeds
 from pytest_mltrainer.training.session import TrainingSession
 

@@ -17,18 +17,18 @@ from support import PROJECTS, inside
 from pytest_mltrainer import Config
 from pytest_mltrainer.core.config import load_config
 from pytest_mltrainer.core.work import WorkRequest
-from pytest_mltrainer.training.digests import DIGEST
-from pytest_mltrainer.training.divergence import (
+from pytest_mltrainer.training.observation.digests import DIGEST
+from pytest_mltrainer.training.repetition.divergence import (
     PARTS,
     columns,
     environment_differences,
     first_divergence,
 )
-from pytest_mltrainer.training.kept_step import KeptStep, StepKeeper, first_cause
-from pytest_mltrainer.training.rehearsal import rehearse
+from pytest_mltrainer.training.repetition.kept_step import KeptStep, StepKeeper, first_cause
+from pytest_mltrainer.training.repetition.rehearsal import rehearse
+from pytest_mltrainer.training.repetition.window import explain_rehearsals
 from pytest_mltrainer.training.reproducibility import numerics_fingerprint
 from pytest_mltrainer.training.session import TrainingSession
-from pytest_mltrainer.training.window import explain_rehearsals
 
 STORED_PARTS = PARTS[:5]
 
@@ -236,7 +236,7 @@ def rehearsed(folder: Path, *, flips: bool, draws: bool, replay_alike: bool = Fa
     requests, found = [], []
     for role in ("first", "second"):
         request = WorkRequest(
-            entry="pytest_mltrainer.training.rehearsal:rehearse",
+            entry="pytest_mltrainer.training.repetition.rehearsal:rehearse",
             phase="planning",
             project_root=str(project),
             attempt=str(folder / f"rehearsal-{role}"),

@@ -14,8 +14,8 @@ from support import PROJECTS, QUIET, run_pytest
 from pytest_mltrainer.core.artifacts import RunFolder
 from pytest_mltrainer.core.project import Project
 from pytest_mltrainer.training.checkpoints import Checkpoint
+from pytest_mltrainer.training.observation.telemetry import Telemetry
 from pytest_mltrainer.training.reproducibility import digest_tensors
-from pytest_mltrainer.training.telemetry import Telemetry
 
 SLOW_TRAINING = '''
     def collate(self, samples):

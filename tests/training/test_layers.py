@@ -10,14 +10,19 @@ import torch
 from small_trainings import Blobs, NoisyData, rehearse, small_config, weights
 from torch import nn
 
-from pytest_mltrainer.training import sampling
 from pytest_mltrainer.training import session as session_module
-from pytest_mltrainer.training.activation_facts import dead_units
-from pytest_mltrainer.training.activations import zero_units
-from pytest_mltrainer.training.layer_records import LAYER, LAYERS_FILE, LayerRecords
-from pytest_mltrainer.training.layers import LayerRecorder
-from pytest_mltrainer.training.sampling import EARLY_STEPS, LARGEST_SHARE, LEAST_GAP, Governor
-from pytest_mltrainer.training.telemetry import Telemetry, TelemetryWriter
+from pytest_mltrainer.training.observation import sampling
+from pytest_mltrainer.training.observation.activation_facts import dead_units
+from pytest_mltrainer.training.observation.activations import zero_units
+from pytest_mltrainer.training.observation.layer_records import LAYER, LAYERS_FILE, LayerRecords
+from pytest_mltrainer.training.observation.layers import LayerRecorder
+from pytest_mltrainer.training.observation.sampling import (
+    EARLY_STEPS,
+    LARGEST_SHARE,
+    LEAST_GAP,
+    Governor,
+)
+from pytest_mltrainer.training.observation.telemetry import Telemetry, TelemetryWriter
 
 
 def record(model: nn.Module, folder: Path, inputs: torch.Tensor, steps: int = 1) -> Any:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pytest_mltrainer.evaluation.metrics import METRICS
 from pytest_mltrainer.evaluation.predictions import Predictions
-from pytest_mltrainer.training.learning_curve import (
+from pytest_mltrainer.training.diagnosing.learning_curve import (
     LearningCurve,
     judge_curve,
     judge_point,

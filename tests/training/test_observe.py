@@ -16,8 +16,8 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 import pytest_mltrainer
 from pytest_mltrainer.core.config import Config
 from pytest_mltrainer.core.errors import UserError
-from pytest_mltrainer.training.observe import ObservedRun, observe
-from pytest_mltrainer.training.observer import NonFiniteTraining
+from pytest_mltrainer.training.observation.observe import ObservedRun, observe
+from pytest_mltrainer.training.observation.observer import NonFiniteTraining
 from pytest_mltrainer.training.reproducibility import RngState, digest_tensors
 
 Step = Callable[[nn.Module, torch.Tensor, torch.Tensor], torch.Tensor]

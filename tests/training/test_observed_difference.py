@@ -11,7 +11,7 @@ from torch import nn
 
 from pytest_mltrainer.cli import main
 from pytest_mltrainer.core.config import Config, apply_patch
-from pytest_mltrainer.training.observe import observe
+from pytest_mltrainer.training.observation.observe import observe
 
 STEPS = 12
 EACH_STEP = apply_patch(Config(), {"training.digest_every": 1})

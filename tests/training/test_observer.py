@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
-from pytest_mltrainer.training.observer import NonFiniteTraining, Observer, StepsDone
-from pytest_mltrainer.training.telemetry import BLOCK_STEPS
+from pytest_mltrainer.training.observation.observer import NonFiniteTraining, Observer, StepsDone
+from pytest_mltrainer.training.observation.telemetry import BLOCK_STEPS
 
 X = torch.randn(32, 3, generator=torch.Generator().manual_seed(0))
 Y = X @ torch.tensor([[1.0], [-2.0], [0.5]])

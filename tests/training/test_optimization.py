@@ -14,14 +14,14 @@ from pytest_mltrainer.core.execution import WorkFailed, do_phase
 from pytest_mltrainer.core.ledger import ROUND, events
 from pytest_mltrainer.core.project import Project
 from pytest_mltrainer.launchers import LocalLauncher
-from pytest_mltrainer.training.run import TrainingRun
-from pytest_mltrainer.training.trials import (
+from pytest_mltrainer.training.optimization.trials import (
     BASELINE,
     read_rounds,
     read_trials,
     seed_trial,
     trial_run,
 )
+from pytest_mltrainer.training.run import TrainingRun
 
 Trained = Callable[..., TrainedProject]
 

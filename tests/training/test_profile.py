@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from pytest_mltrainer import Splits
-from pytest_mltrainer.training.profile import profile_data, profile_model
+from pytest_mltrainer.training.data.profile import profile_data, profile_model
 
 ROWS = arrays.arrays(np.int8, st.tuples(st.integers(1, 6), st.just(2)), elements=st.integers(0, 2))
 TABLES = arrays.arrays(

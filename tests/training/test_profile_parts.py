@@ -13,15 +13,15 @@ from torch.utils.data import Dataset, TensorDataset
 
 from pytest_mltrainer import Splits
 from pytest_mltrainer.evaluation.predictions import Predictions
-from pytest_mltrainer.training import samples
-from pytest_mltrainer.training.columns import Moments
-from pytest_mltrainer.training.labels import Problem, best_reference
-from pytest_mltrainer.training.neighbours import nearest
-from pytest_mltrainer.training.ordering import order_facts
-from pytest_mltrainer.training.profile import profile_data
-from pytest_mltrainer.training.recall import recall_by_class
-from pytest_mltrainer.training.separability import tell_apart
-from pytest_mltrainer.training.targets import Column
+from pytest_mltrainer.training.data import samples
+from pytest_mltrainer.training.data.columns import Moments
+from pytest_mltrainer.training.data.labels import Problem, best_reference
+from pytest_mltrainer.training.data.neighbours import nearest
+from pytest_mltrainer.training.data.ordering import order_facts
+from pytest_mltrainer.training.data.profile import profile_data
+from pytest_mltrainer.training.data.separability import tell_apart
+from pytest_mltrainer.training.data.targets import Column
+from pytest_mltrainer.training.diagnosing.recall import recall_by_class
 
 
 class Listed(Dataset[Any]):

@@ -25,9 +25,9 @@ from pytest_mltrainer.core.verdict import load_verdict
 from pytest_mltrainer.core.work import WorkRequest, WorkResult
 from pytest_mltrainer.launchers import TorchrunLauncher
 from pytest_mltrainer.training.checkpoints import Checkpoint
+from pytest_mltrainer.training.observation.telemetry import Telemetry
 from pytest_mltrainer.training.ranks import ALONE, AveragedUpdates, Ranks
 from pytest_mltrainer.training.reproducibility import digest_tensors
-from pytest_mltrainer.training.telemetry import Telemetry
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -45,7 +45,7 @@ from torch.utils.data import Dataset, TensorDataset
 from pytest_mltrainer import Splits, Task
 from pytest_mltrainer.core.config import Config
 from pytest_mltrainer.training.checkpoints import CheckpointFolder
-from pytest_mltrainer.training.observer import AfterUpdate
+from pytest_mltrainer.training.observation.observer import AfterUpdate
 from pytest_mltrainer.training.ranks import Ranks
 from pytest_mltrainer.training.session import TrainingSession
 

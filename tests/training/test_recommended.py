@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 
 from pytest_mltrainer.core.config import Config
 from pytest_mltrainer.core.evidence import Cause, Diagnosis, Evidence, Recommendation
-from pytest_mltrainer.training.recommended import (
+from pytest_mltrainer.training.diagnosing.recommended import (
     MOST,
     Advice,
     Standing,
     advise,
     search_advice,
 )
-from pytest_mltrainer.training.remedies import against
+from pytest_mltrainer.training.diagnosing.remedies import against
 
 EVIDENCE = Evidence(
     kind="classification",

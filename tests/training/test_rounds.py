@@ -17,12 +17,12 @@ from pytest_mltrainer.core.config import apply_patch
 from pytest_mltrainer.core.errors import StorageError, UserError
 from pytest_mltrainer.core.work import WorkRequest
 from pytest_mltrainer.launchers import LocalLauncher
-from pytest_mltrainer.training.rounds import Best, RoundWork
-from pytest_mltrainer.training.search import Search, StudyPlan
-from pytest_mltrainer.training.search_space import space_around
-from pytest_mltrainer.training.trial_queue import TrialQueue
-from pytest_mltrainer.training.trial_runner import TrialRunner
-from pytest_mltrainer.training.trials import Trial, Tried
+from pytest_mltrainer.training.optimization.rounds import Best, RoundWork
+from pytest_mltrainer.training.optimization.search import Search, StudyPlan
+from pytest_mltrainer.training.optimization.search_space import space_around
+from pytest_mltrainer.training.optimization.trial_queue import TrialQueue
+from pytest_mltrainer.training.optimization.trial_runner import TrialRunner
+from pytest_mltrainer.training.optimization.trials import Trial, Tried
 
 WIDER = {"model.width": 32}
 FASTER = {"training.learning_rate": 0.01}
@@ -299,7 +299,9 @@ def test_full_disk_stops_the_search_and_keeps_what_is_done(
     bench = Bench(tmp_path / "phase", optimization={"trials": 5})
     bench.round.recommended(advice(WIDER))
     # Nobody has 2**60 bytes free: to the check every disk is full from here on.
-    monkeypatch.setattr("pytest_mltrainer.training.trial_runner.LEAST_FREE_BYTES", 2**60)
+    monkeypatch.setattr(
+        "pytest_mltrainer.training.optimization.trial_runner.LEAST_FREE_BYTES", 2**60
+    )
     with pytest.raises(StorageError, match="the disk is full") as stopped:
         bench.round.recommended(advice({"model.fault": "exit"}))
     assert isinstance(stopped.value, UserError)

@@ -11,7 +11,7 @@ import pytest
 from support import phase_folder
 
 from pytest_mltrainer.cli import main
-from pytest_mltrainer.training.digests import DIGEST, DIGESTS_FILE, read_digests
+from pytest_mltrainer.training.observation.digests import DIGEST, DIGESTS_FILE, read_digests
 
 Copied = Callable[..., Path]
 

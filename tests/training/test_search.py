@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from pytest_mltrainer.core.errors import UserError
-from pytest_mltrainer.training.search import Search, StudyPlan, redacted
-from pytest_mltrainer.training.search_space import Dimension
-from pytest_mltrainer.training.trials import Trial
+from pytest_mltrainer.training.optimization.search import Search, StudyPlan, redacted
+from pytest_mltrainer.training.optimization.search_space import Dimension
+from pytest_mltrainer.training.optimization.trials import Trial
 
 SPACE = (
     Dimension(key="training.learning_rate", low=1e-4, high=1e-1, log=True),

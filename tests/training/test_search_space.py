@@ -8,7 +8,11 @@ from hypothesis import strategies as st
 
 from pytest_mltrainer.core.config import Config, apply_patch
 from pytest_mltrainer.core.errors import ConfigError
-from pytest_mltrainer.training.search_space import Dimension, declared_space, space_around
+from pytest_mltrainer.training.optimization.search_space import (
+    Dimension,
+    declared_space,
+    space_around,
+)
 
 READS = ("model.width", "model.dropout")
 

@@ -17,10 +17,10 @@ from pytest_mltrainer.core.errors import UserError
 from pytest_mltrainer.core.project import Project
 from pytest_mltrainer.core.work import WorkRequest
 from pytest_mltrainer.launchers.local import worker_environment
-from pytest_mltrainer.training.rehearsal import rehearse
-from pytest_mltrainer.training.suspects import causes_text, differences, explain
+from pytest_mltrainer.training.repetition.rehearsal import rehearse
+from pytest_mltrainer.training.repetition.suspects import causes_text, differences, explain
+from pytest_mltrainer.training.repetition.trial import SHIFTED_TRIAL, Trial, run_trial
 from pytest_mltrainer.training.tracking import written_since
-from pytest_mltrainer.training.trial import SHIFTED_TRIAL, Trial, run_trial
 
 TASK = """
 import datetime, functools, glob, os, random, secrets, time, uuid

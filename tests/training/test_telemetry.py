@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pytest_mltrainer.core.errors import StorageError
 from pytest_mltrainer.core.evidence import EpochRecord
-from pytest_mltrainer.training.telemetry import (
+from pytest_mltrainer.training.observation.telemetry import (
     EPOCHS_FILE,
     STEP,
     STEPS_FILE,

@@ -8,7 +8,7 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from pytest_mltrainer.training.tensor_difference import tensor_difference, ulp_distance
+from pytest_mltrainer.training.repetition.tensor_difference import tensor_difference, ulp_distance
 
 INTEGERS = {
     torch.float16: torch.int16,

@@ -16,9 +16,9 @@ from cheap_trials import EPOCHS, FOLDER, cheap_config, identify, score
 from pytest_mltrainer.core.errors import StorageError
 from pytest_mltrainer.core.work import WorkRequest
 from pytest_mltrainer.launchers import LocalLauncher
-from pytest_mltrainer.training.trial_queue import TrialQueue
-from pytest_mltrainer.training.trial_runner import TrialPlan, TrialRunner
-from pytest_mltrainer.training.trials import Trial, read_trial, trial_config
+from pytest_mltrainer.training.optimization.trial_queue import TrialQueue
+from pytest_mltrainer.training.optimization.trial_runner import TrialPlan, TrialRunner
+from pytest_mltrainer.training.optimization.trials import Trial, read_trial, trial_config
 
 Make = Callable[..., TrialRunner]
 
@@ -201,7 +201,7 @@ from cheap_trials import cheap_config, identify
 from pytest_mltrainer.core.config import Config
 from pytest_mltrainer.core.work import WorkRequest
 from pytest_mltrainer.launchers import LocalLauncher
-from pytest_mltrainer.training.trial_runner import TrialPlan, TrialRunner
+from pytest_mltrainer.training.optimization.trial_runner import TrialPlan, TrialRunner
 stored = json.loads((Path(folder) / "stored.json").read_text())
 request = WorkRequest(
     entry="unused:unused", phase="optimization", project_root=tests, attempt=stored["attempt"],

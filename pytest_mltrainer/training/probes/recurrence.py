@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from pytest_mltrainer.training.activation_facts import activation_facts
+from pytest_mltrainer.training.observation.activation_facts import activation_facts
 from pytest_mltrainer.training.probes.bench import Bench, first_tensor, number, without_dropout
 from pytest_mltrainer.training.probes.trace import leaves
 

@@ -1,0 +1,1 @@
+"""From what a run left behind to its diagnosis and to what to try next."""

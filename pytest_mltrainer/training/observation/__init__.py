@@ -1,0 +1,1 @@
+"""What is recorded of any training while it runs, and by whom."""

@@ -1,0 +1,1 @@
+"""Trials and rounds: what is tried, compared and accepted behind a diagnosis."""

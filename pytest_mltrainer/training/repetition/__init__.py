@@ -1,0 +1,1 @@
+"""Does a training repeat, and where it does not, which step, tensor and line is it?"""
