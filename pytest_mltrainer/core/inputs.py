@@ -20,7 +20,8 @@ from pytest_mltrainer.core.project import Project
 from pytest_mltrainer.core.steps import NUMERICS_VERSION, Step
 
 UNREADABLE_HERE = tuple(
-    f"numerics/{name}" for name in ("device", "oneDNN", "autocast", "PYTHONHASHSEED")
+    f"numerics/{name}"
+    for name in ("device", "CPU capability", "oneDNN", "autocast", "PYTHONHASHSEED")
 )
 """Only a worker that imports torch can read these; they are compared where training runs."""
 FREE_PREFIXES = tuple(f"{section}." for section in FREE_SECTIONS)

@@ -187,6 +187,7 @@ def numerics_fingerprint(device: torch.device) -> dict[str, str]:
         "machine": platform.machine(),
         "threads": str(torch.get_num_threads()),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "CPU capability": torch.backends.cpu.get_cpu_capability(),
         "oneDNN": "on" if torch.backends.mkldnn.enabled else "off",
         "autocast": str(torch.get_autocast_dtype(kind))
         if torch.is_autocast_enabled(kind)

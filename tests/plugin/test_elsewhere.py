@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from gate_runs import Copied, Run, verdict
-from support import judge_check, phase_folder
+from support import QUIET, judge_check, phase_folder, run_pytest
 
 from pytest_mltrainer import cli
 from pytest_mltrainer.core import files
@@ -15,6 +16,7 @@ from pytest_mltrainer.core.project import PHASES
 from pytest_mltrainer.training.observation.digests import DIGEST, DIGESTS_FILE
 
 OTHER = {"device": "NVIDIA H200", "threads": "16", "torch": "1.0.0"}
+CAPABILITY = torch.backends.cpu.get_cpu_capability()
 BITWISE = (
     "baseline/last_checkpoint_resumes",
     "finalization/last_checkpoint_resumes",
@@ -74,6 +76,19 @@ def test_without_frozen_the_other_versions_are_a_reason_to_train_again(
 ) -> None:
     result = run(elsewhere, "--phase=finalization", "--mltrainer-plan")
     result.stdout.fnmatch_lines(["*baseline * run *torch 1.0.0 -> *"])
+
+
+@pytest.mark.skipif(CAPABILITY == "DEFAULT", reason="this processor has plain instructions only")
+def test_a_processor_of_another_kind_judges_too(
+    copied: Copied, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same versions, a processor without the wide instructions that the run trained with."""
+    project = copied("healthy")
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "default")
+    done = run_pytest(project, "--phase=baseline", "--mltrainer-frozen", *QUIET)
+    assert done.returncode == 0, done.stdout
+    report = (phase_folder(project, "baseline") / "report.html").read_text()
+    assert f"CPU capability {CAPABILITY} -&gt; DEFAULT" in report
 
 
 @pytest.mark.parametrize("check", BITWISE)

@@ -11,7 +11,7 @@ PARTS = ("rng", "batch", "loss", "gradients", "parameters", "optimizer")
 FULL_PARTS = ("gradients", "parameters")
 ALWAYS_TAKEN = ("rng", "loss")
 ENVIRONMENT_FIRST = (
-    "threads", "oneDNN", "device", "torch", "numpy", "PYTHONHASHSEED", "autocast",
+    "threads", "oneDNN", "device", "CPU capability", "torch", "numpy", "PYTHONHASHSEED", "autocast",
     "loader workers",
 )  # fmt: skip
 """What changes the bits of a training most often, in the order in which it is told."""
