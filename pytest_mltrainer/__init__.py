@@ -28,7 +28,7 @@ _HOME = {
     "TrainingSession": "training.session",
     "diagnose": "reporting.diagnose",
     "guided_by": "core.judge",
-    "observe": "training.observe",
+    "observe": "training.observation.observe",
 }
 
 __all__ = [

@@ -432,6 +432,7 @@ def test_passes_on_a_sound_project(check: str, copied: Copied) -> None:
     assert result.judgements
 
 
+@pytest.mark.slow
 def test_a_sound_regression_passes_too(copied: Copied) -> None:
     project = copied("healthy_regression", "finalization")
     unsigned = judge_gate("finalization", project, without=tuple(SIGNED_CHECKS))

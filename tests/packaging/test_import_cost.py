@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+import pytest_mltrainer
+
 SLOW = ("sklearn", "scipy", "matplotlib", "onnx", "onnxruntime")
 
 IMPORT = """
@@ -52,3 +54,8 @@ def test_loading_leaves_out(names: str, unwanted: tuple[str, ...]) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert [name for name in unwanted if name in done.stdout.split()] == []
+
+
+@pytest.mark.parametrize("name", pytest_mltrainer.__all__)
+def test_every_public_name_is_found_where_it_is_said_to_be(name: str) -> None:
+    assert callable(getattr(pytest_mltrainer, name))

@@ -16,6 +16,7 @@ from pytest_mltrainer.pipeline_run import GateSummary, PipelineRun
 Trained = Callable[..., TrainedProject]
 
 
+@pytest.mark.slow
 def test_one_command_repairs_and_goes_on(trained: Trained) -> None:
     """Some 60 s: the one real run that shows the way of a broken baseline from end to end."""
     repaired = trained("stall", "finalization")

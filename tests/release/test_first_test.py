@@ -1,6 +1,7 @@
 """The test that `init` writes: it holds for the templates and for other tasks, and can fail."""
 
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -60,7 +61,11 @@ def test_it_holds_for_a_task_of_another_kind_and_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_it_fails_for_a_fault_in_the_task(fault: str, pytester: pytest.Pytester) -> None:
+def test_it_fails_for_a_fault_in_the_task(
+    fault: str, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Two versions of a file within a second are one to the cache of compiled modules.
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
     folder = started(pytester.path)
     sound, spoiled, failing = FAULTS[fault]
     assert sound in TASK

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -33,9 +33,18 @@ def reach_facts(bench: Bench) -> dict[str, Any]:
     return {"dead": facts.dead, "saturated": facts.saturated, **_over_time(bench)}
 
 
+class _Recurrence(NamedTuple):
+    """A module that one pass goes through again and again: its outputs and gradients by time."""
+
+    module: nn.Module
+    name: str
+    states: Sequence[torch.Tensor]
+    gradients: Sequence[torch.Tensor | None]
+
+
 def _over_time(bench: Bench) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {"reach": {}, "growth": {}, "gain": {}}
-    for module, name, states, gradients in _series(bench):
+    for module, name, states, gradients in _recurrences(bench):
         _note(found["reach"], name, _ends(gradients))
         first_over_last = _ends([state.detach() for state in states])
         _note(found["growth"], name, 1 / first_over_last if first_over_last else None)
@@ -43,28 +52,20 @@ def _over_time(bench: Bench) -> dict[str, dict[str, float]]:
     return found
 
 
-def _series(
-    bench: Bench,
-) -> list[tuple[nn.Module, str, list[torch.Tensor], Sequence[torch.Tensor | None]]]:
-    """Each recurrence with its name, its outputs by time, and the gradients by time.
-
-    Of a recurrent layer those of its inputs, of a module that is called again and again those of
-    its outputs.
-    """
+def _recurrences(bench: Bench) -> list[_Recurrence]:
+    """Of a recurrent layer the gradients of its inputs, of a repeated module of its outputs."""
     model = bench.fresh()
     names = leaves(model)
     layers: dict[nn.Module, str] = {
         module: name for module, name in names.items() if isinstance(module, RECURRENT)
     }
-    others: dict[nn.Module, str] = {
-        module: name for module, name in names.items() if _can_be_repeated(module)
-    }
+    others = {module: name for module, name in names.items() if _can_be_repeated(module)}
     given: dict[str, torch.Tensor] = {}
     made: dict[str, list[torch.Tensor]] = {}
-    handles: list[Any] = []
-    for module, name in layers.items():
-        handles.append(module.register_forward_pre_hook(_tracked(given, name)))
-    for module, name in (*layers.items(), *others.items()):
+    handles: list[Any] = [
+        module.register_forward_pre_hook(_tracked(given, name)) for module, name in layers.items()
+    ]
+    for module, name in {**layers, **others}.items():
         handles.append(module.register_forward_hook(_kept(made, name)))
     try:
         with without_dropout(model):
@@ -80,13 +81,18 @@ def _series(
     if not (whole or repeated) or not outputs.requires_grad:
         return []
     bench.task.loss(outputs, bench.targets, bench.config).backward()
-    found: list[tuple[nn.Module, str, list[torch.Tensor], Sequence[torch.Tensor | None]]] = []
-    for module, name in whole.items():
-        back = _by_time(module, _gradient_of(given.get(name)))
-        found.append((module, name, _by_time(module, made[name][0]), back))
-    for module, name in repeated.items():
-        found.append((module, name, made[name], [_gradient_of(state) for state in made[name]]))
-    return found
+    return [
+        _Recurrence(
+            module,
+            name,
+            _by_time(module, made[name][0]),
+            _by_time(module, _gradient_of(given.get(name))),
+        )
+        for module, name in whole.items()
+    ] + [
+        _Recurrence(module, name, made[name], [state.grad for state in made[name]])
+        for module, name in repeated.items()
+    ]
 
 
 def _can_be_repeated(module: nn.Module) -> bool:
@@ -150,7 +156,10 @@ def _gain(module: nn.Module) -> float | None:
     gains = [
         float(part.detach().double().square().mean().sqrt()) * part.shape[1] ** 0.5
         for name, part in module.named_parameters(recurse=False)
-        if name.startswith("weight_hh") or (part.ndim == 2 and part.shape[0] == part.shape[1]
-                                            and isinstance(module, nn.Linear))
-    ]  # fmt: skip
+        if name.startswith("weight_hh") or (isinstance(module, nn.Linear) and _is_square(part))
+    ]
     return max(gains, default=None)
+
+
+def _is_square(matrix: torch.Tensor) -> bool:
+    return matrix.ndim == 2 and matrix.shape[0] == matrix.shape[1]
