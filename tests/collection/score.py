@@ -20,6 +20,11 @@ LIMIT_NAMED = 0.85
 LIMIT_FALSE_ALARMS = 0
 NOTHING = "(none)"
 PAGE = Path(__file__).parents[2] / "docs" / "collection.md"
+SEEN_BEFORE = (
+    "The rules are developed on the other part. One limit is not blind to this one: the size of "
+    "updates that `unstable_training` calls huge was raised from 0.05 to 0.1 after an alarm on "
+    "`ok_tied_words`."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +125,7 @@ def page(score: Score, seeds: Sequence[int]) -> str:
         "Training programs whose cause of sickness is known, and healthy ones; each label is proven"
         " by a measured outcome (`python -m tests.collection.verify`). This page is written by"
         f" `python -m tests.collection.score --part {score.part} --write`.",
+        *([SEEN_BEFORE] if score.part == "held_out" else []),
         f"## Part `{score.part}`, seeds {', '.join(map(str, seeds))}",
         _table(
             ["measure", "found", "wanted"],
