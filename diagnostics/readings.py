@@ -56,7 +56,7 @@ def text_in(tree: object, *path: str) -> str:
 
 def setting(evidence: Evidence, key: str) -> object:
     """The configured value of a dotted key such as `training.learning_rate`, or None."""
-    return lookup(evidence.config, *key.split("."))
+    return evidence.setting(key)
 
 
 def can_patch(evidence: Evidence, key: str) -> bool:

@@ -37,7 +37,7 @@ from pytest_mltrainer.core.verdict import (
     store_verdict,
     worst,
 )
-from pytest_mltrainer.core.witness import store_witnessed
+from pytest_mltrainer.core.witness import store_witnessed, witnessed_by
 from pytest_mltrainer.core.work import WorkEvent
 from pytest_mltrainer.launchers import choose
 from pytest_mltrainer.reporting.html import write_report
@@ -254,7 +254,7 @@ class PipelineRun:
             basis=basis,
             checks={name: result.outcome for name, result in results.items()},
             previous=last_identity(folder),
-            witnessed=store_witnessed(folder, stored, results),
+            witnessed=witnessed_by(stored, results),
             upstream={
                 earlier: summary.identity
                 for earlier, summary in self.summaries.items()
@@ -263,6 +263,7 @@ class PipelineRun:
         )
         if outcome != "INCOMPLETE":
             when = datetime.now(UTC).isoformat(timespec="seconds")
+            store_witnessed(folder, results)
             store_verdict(folder, verdict, results, when)
             write_gate_xml(folder, verdict, list(results.values()))
             write_report(folder, verdict, list(results.values()), manifest.decision)

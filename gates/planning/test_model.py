@@ -17,23 +17,27 @@ def test_forward_pass(training_run: TrainingRun, judge: Judge) -> None:
     """Outputs are finite, one for each sample, and no sample's output depends on the others.
 
     In evaluation mode: a batch of 1 against the same sample in a batch of B, and the batch of B in
-    reverse order. Tolerance 1e-4 of the outputs' scale, some 100 x float32 rounding. For a model
-    that blows rounding up, 10 x what moving each parameter to the next number does to the outputs.
+    reverse order. Tolerance 1e-4 of the outputs' scale, some 100 x float32 rounding. Beyond it, in
+    a model that blows rounding up, it cannot be told whether samples mix: up to 10 x what moving
+    each parameter to the next number does to the outputs.
     """
     found = training_run.json(FIRST)["forward"]
-    usual = DTYPE_TOLERANCE * max(found["scale"], 1.0)
-    rounding = found.get("rounding_difference", 0.0)
-    tolerance = max(usual, ROUNDINGS * rounding)
-    if tolerance > usual:
-        judge.note(
-            f"rounding alone moves the outputs by {rounding:.2g}, so what other samples do could "
-            "not be told more finely: weights or inputs are too large for the depth of the model"
-        )
+    tolerance = DTYPE_TOLERANCE * max(found["scale"], 1.0)
     shape = f"{found['output_shape']} {found['output_dtype']}"
     judge.equal(found["output_shape"][0], found["batch_size"], what=f"outputs of a batch, {shape}")
     judge.equal(found["finite"], True, what="outputs are finite")
-    judge(found["single_difference"], what="batch of 1 against batch of B", at_most=tolerance)
-    judge(found["mixing_difference"], what="influence of the other samples", at_most=tolerance)
+    rounding = found["rounding_difference"]
+    for what, difference in (
+        ("batch of 1 against batch of B", found["single_difference"]),
+        ("influence of the other samples", found["mixing_difference"]),
+    ):
+        if tolerance < difference <= ROUNDINGS * rounding:
+            judge.cannot(
+                f"{what}: {difference:.2g}, wanted at most {tolerance:.2g}, but rounding alone "
+                f"moves the outputs by {rounding:.2g}: weights or inputs are too large for the "
+                "depth of the model"
+            )
+        judge(difference, what=what, at_most=tolerance)
 
 
 @guided_by("underfitting")

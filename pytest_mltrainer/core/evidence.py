@@ -84,6 +84,13 @@ class Evidence:
     fault: Mapping[str, Any] | None = None
     references: Mapping[str, float] = field(default_factory=dict)
 
+    def setting(self, key: str) -> Any:
+        """The configured value of a dotted key such as `training.learning_rate`, or None."""
+        value: Any = self.config
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        return value
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Symptom:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pytest_mltrainer.core.artifacts import MANIFEST, Manifest, RunFolder
+from pytest_mltrainer.core.artifacts import MANIFEST, Manifest, PhaseFolder, RunFolder
 from pytest_mltrainer.core.catalogue import catalogue, source_digest
 from pytest_mltrainer.core.config import Config
 from pytest_mltrainer.core.errors import StorageError
@@ -107,6 +107,27 @@ def inspect(
     if manifest is None:
         return _absent(phase, "not done yet", rehearsed_s)
     inputs = CurrentInputs(project, config, run)
+    stale, elsewhere = _stale_steps(folder, manifest, inputs, anywhere=anywhere)
+    try:
+        verdict = load_verdict(folder)
+    except StorageError as error:
+        return PhaseState(phase=phase, manifest=manifest, stale=stale, verdict_changes=[str(error)])
+    basis = gate_basis(config, manifest, user_checks)
+    return PhaseState(
+        phase=phase,
+        manifest=manifest,
+        stale=stale,
+        verdict=verdict,
+        verdict_changes=verdict.basis.differences(basis) if verdict else [],
+        elsewhere=elsewhere,
+    )
+
+
+def _stale_steps(
+    folder: PhaseFolder, manifest: Manifest, inputs: CurrentInputs, *, anywhere: bool
+) -> tuple[dict[str, list[str]], list[str]]:
+    """Why each stale step is stale, and what `anywhere` forgives."""
+    phase = folder.phase
     damaged = folder.damaged(manifest)
     stale: dict[str, list[str]] = {}
     elsewhere: list[str] = []
@@ -134,19 +155,7 @@ def inspect(
     ]
     if strangers:
         stale.setdefault(STEPS[phase][-1].name, []).extend(strangers)
-    try:
-        verdict = load_verdict(folder)
-    except StorageError as error:
-        return PhaseState(phase=phase, manifest=manifest, stale=stale, verdict_changes=[str(error)])
-    basis = gate_basis(config, manifest, user_checks)
-    return PhaseState(
-        phase=phase,
-        manifest=manifest,
-        stale=stale,
-        verdict=verdict,
-        verdict_changes=verdict.basis.differences(basis) if verdict else [],
-        elsewhere=list(dict.fromkeys(elsewhere)),
-    )
+    return stale, list(dict.fromkeys(elsewhere))
 
 
 def gate_basis(config: Config, manifest: Manifest, user_checks: Mapping[str, Any]) -> Basis:

@@ -543,5 +543,5 @@ def test_a_model_that_blows_rounding_up_is_not_said_to_mix_samples(copied: Copie
 
     project = plant(copied("healthy"), measured_so, "planning")
     result = judge_check("planning/forward_pass", project)
-    assert result.outcome == "pass"
-    assert "rounding alone moves the outputs by 1.3" in result.notes[0]
+    assert result.outcome == "cannot judge"
+    assert "rounding alone moves the outputs by 1.3" in result.reason

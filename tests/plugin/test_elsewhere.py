@@ -133,6 +133,16 @@ def test_what_no_gate_repeated_there_cannot_be_judged_here(elsewhere: Path, chec
     assert "the gate kept no repetition there: judge it there first" in result.reason
 
 
+def test_a_gate_without_a_verdict_keeps_no_repetition(copied: Copied, run: Run) -> None:
+    """The stored verdict is bound to what was there when it was given."""
+    project = copied("healthy")
+    kept = phase_folder(project, "baseline") / "witnessed"
+    shutil.rmtree(kept)
+    result = run(project, "--phase=baseline", "-k", "last_checkpoint_resumes")
+    result.stdout.fnmatch_lines(["baseline * INCOMPLETE *"])
+    assert not kept.exists()
+
+
 def test_verify_refuses_a_changed_repetition(
     copied: Copied, capsys: pytest.CaptureFixture[str]
 ) -> None:

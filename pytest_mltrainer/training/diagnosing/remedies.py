@@ -1,8 +1,7 @@
 """What helps a model that learns too little, or too much by heart, whoever says that it does."""
 
 import math
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 from pytest_mltrainer.core.evidence import Evidence, Recommendation
 
@@ -49,7 +48,7 @@ def more_dropout(
     evidence: Evidence, can_patch: CanPatch, predicted: Range | None = None
 ) -> Recommendation:
     """Dropout of 0.3, or 0.2 more than now up to 0.6."""
-    present = _number(evidence.config, "model", "dropout")
+    present = _number(evidence, "model.dropout")
     known = can_patch(evidence, "model.dropout")
     new = DROPOUT if present < DROPOUT else min(MOST_DROPOUT, present + DROPOUT_STEP)
     return Recommendation(
@@ -65,8 +64,8 @@ def more_decay(
     evidence: Evidence, can_patch: CanPatch, predicted: Range | None = None
 ) -> Recommendation:
     """Ten times the decay; at least 0.1 for AdamW, which multiplies it by the rate, else 1e-3."""
-    decay = _number(evidence.config, "training", "weight_decay")
-    is_decoupled = _setting(evidence.config, "training", "optimizer") == "adamw"
+    decay = _number(evidence, "training.weight_decay")
+    is_decoupled = evidence.setting("training.optimizer") == "adamw"
     least, most = DECAY_DECOUPLED if is_decoupled else DECAY_PENALTY
     new = max(decay, min(max(10 * decay, least), most))
     known = can_patch(evidence, "training.weight_decay") and new > decay
@@ -119,7 +118,7 @@ def longer(
     evidence: Evidence, can_patch: CanPatch, predicted: Range | None = None
 ) -> Recommendation:
     """Three times the epochs."""
-    epochs = _setting(evidence.config, "training", "epochs")
+    epochs = evidence.setting("training.epochs")
     known = isinstance(epochs, int) and can_patch(evidence, "training.epochs")
     return Recommendation(
         instruction="train three times as long",
@@ -132,18 +131,13 @@ def longer(
 
 def _width(evidence: Evidence, can_patch: CanPatch) -> tuple[str, int] | None:
     for key in WIDTHS:
-        size = _setting(evidence.config, *key.split("."))
+        size = evidence.setting(key)
         if isinstance(size, int) and size > 0 and can_patch(evidence, key):
             return key, size
     return None
 
 
-def _number(config: Mapping[str, Any], section: str, key: str) -> float:
-    value = _setting(config, section, key)
+def _number(evidence: Evidence, key: str) -> float:
+    value = evidence.setting(key)
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return float(value) if is_number and math.isfinite(value) else 0.0
-
-
-def _setting(config: Mapping[str, Any], section: str, key: str) -> Any:
-    inside = config.get(section)
-    return inside.get(key) if isinstance(inside, Mapping) else None
