@@ -82,6 +82,7 @@ RoundStatus = Literal[
     "diminishing returns",
     "accepted short of target",
 ]
+TARGET_MET: RoundStatus = "target met"
 LEAST_RELATIVE_GAIN = 0.02
 """A round that gains less than this share of the incumbent's score is the last one."""
 
@@ -158,7 +159,7 @@ def decide_round(
 
     if meets(score) and target is not None:
         return decision(
-            "target met", "finalization", f"the target is met{_doubt(score, target, maximize)}"
+            TARGET_MET, "finalization", f"the target is met{_doubt(score, target, maximize)}"
         )
     if accepts and relative_gain is not None and relative_gain < LEAST_RELATIVE_GAIN:
         why = f"a gain of {relative_gain * 100:.2f} % of the incumbent's score, less than 2 %"

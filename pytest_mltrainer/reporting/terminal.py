@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from pytest_mltrainer.core.decision import TARGET_MET
 from pytest_mltrainer.core.measurement import number
 from pytest_mltrainer.core.pipeline import Planned
 from pytest_mltrainer.core.ranking import Findings, text
@@ -29,7 +30,6 @@ DECIDING = {
     "diagnostics": "the diagnosis says",
     "optimization": "the optimization says",
 }
-TARGET_MET = "target met"
 AFTER_A_MISS = "pytest --phase=diagnostics, which explains the miss and proposes a configuration"
 
 

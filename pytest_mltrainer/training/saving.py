@@ -78,7 +78,7 @@ class Saving:
         session = self._session
         session.digests.checkpointed()
         self._saved_step = session.observer.step
-        kept = None if position is None else session.kept.whole()
+        kept = None if position is None else session.scores.so_far()
         return Checkpoint(
             identity=session.identity,
             step=session.observer.step,

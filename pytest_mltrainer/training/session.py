@@ -22,7 +22,6 @@ from pytest_mltrainer.core.config import Config
 from pytest_mltrainer.core.errors import UnseededTrainingError, UserError
 from pytest_mltrainer.core.evidence import EpochRecord
 from pytest_mltrainer.core.project import Project
-from pytest_mltrainer.evaluation.predictions import Array
 from pytest_mltrainer.training.batches import (
     SealedSplits,
     TrainingLoader,
@@ -30,8 +29,8 @@ from pytest_mltrainer.training.batches import (
     to_device,
 )
 from pytest_mltrainer.training.checkpoints import Checkpoint
+from pytest_mltrainer.training.epoch_scores import EpochScores
 from pytest_mltrainer.training.evaluate import predict_split
-from pytest_mltrainer.training.kept_outputs import KeptOutputs
 from pytest_mltrainer.training.objective import maximizes, objective_metric
 from pytest_mltrainer.training.observation.digests import DrawnBatches, StepDigests
 from pytest_mltrainer.training.observation.layers import LayerRecorder
@@ -111,7 +110,7 @@ class TrainingSession:
         self._batch: Any = None
         self._batch_number = 0
         self._epoch_started = 0.0
-        self.kept = KeptOutputs(ranks)
+        self.scores = EpochScores(task, self.metric, ranks)
         self._first_epoch = 0
         self._position: tuple[int, RngState] | None = None
         self._saving = Saving(self)
@@ -119,7 +118,6 @@ class TrainingSession:
     def _watch(self, permit: Permit) -> None:
         """Make what records the training: telemetry, the observer and its watchers."""
         self._telemetry = TelemetryWriter(self.output)
-        self._losses: list[np.ndarray[Any, Any]] = []
         self._observer = Observer(self.model, self._record)
         self._observer.limit_steps = permit.limit_steps
         self._drawn = DrawnBatches(self.loader, self._observer)
@@ -248,7 +246,7 @@ class TrainingSession:
                 f"{type(self.task).__name__}.loss(): found shape {tuple(loss.shape)}, wanted a "
                 "scalar: take the mean"
             )
-        self.kept.add(outputs.detach(), targets)
+        self.scores.add_batch(outputs, targets)
         return loss
 
     def is_update(self) -> bool:
@@ -297,17 +295,18 @@ class TrainingSession:
 
     def finish_epoch(self, epoch: int) -> None:
         """Validate, record, keep the best, save, and decide about stopping early."""
-        train = self._training_scores()
+        self._observer.flush()
+        train = self.scores.training()
         # One validates for all, so that early stopping and schedules agree.
         validation = self.ranks.broadcast(self._validation_scores() if self.ranks.is_first else {})
         self.progress.update(
             epoch,
-            self.monitored(validation),
+            self.scores.monitored(validation),
             maximize=self.maximize,
             stopping=self.config.training.early_stopping,
         )
         if isinstance(self.scheduler, ReduceLROnPlateau):
-            self.scheduler.step(self.monitored(validation))
+            self.scheduler.step(self.scores.monitored(validation))
         record = EpochRecord(
             epoch=epoch,
             steps=self._observer.step,
@@ -326,18 +325,7 @@ class TrainingSession:
             predictions, loss = predict_split(
                 self.task, self.model, self.splits.validation, self.config, self.device
             )
-        scores = self.task.metrics(predictions.outputs, predictions.targets)
-        return {"loss": loss, **as_floats(scores, self.task)}
-
-    def monitored(self, validation: Mapping[str, float]) -> float:
-        """The value that selects checkpoints and stops early: the objective's metric."""
-        try:
-            return validation[self.metric.name]
-        except KeyError:
-            raise UserError(
-                f"{type(self.task).__name__}.metrics(): found {', '.join(validation)}, wanted "
-                f"'{self.metric.name}', the objective's metric, among them"
-            ) from None
+        return self.scores.validation(predictions, loss)
 
     def batch_indices(self) -> list[int]:
         """Which training samples the present batch holds."""
@@ -378,9 +366,9 @@ class TrainingSession:
         if checkpoint.position is not None:
             self._position = checkpoint.position, checkpoint.rng
             rows = read_steps(self.output / STEPS_FILE)
-            self._losses = [rows["loss"][rows["epoch"] == checkpoint.epoch]]
+            self.scores.add_losses(rows["loss"][rows["epoch"] == checkpoint.epoch])
             if checkpoint.kept:
-                self.kept.add(*to_device(checkpoint.kept, self.device))
+                self.scores.add_batch(*to_device(checkpoint.kept, self.device))
 
     def _take_position(self) -> int:
         """The number of the epoch's first batch; behind a resumed one its generators go on."""
@@ -390,25 +378,9 @@ class TrainingSession:
         rng.restore()
         return position
 
-    def _training_scores(self) -> dict[str, float]:
-        self._observer.flush()
-        scores: dict[str, float] = {}
-        if self._losses:
-            scores["loss"] = float(np.concatenate(self._losses).mean())
-            self._losses.clear()
-        if kept := self.kept.take():
-            scores |= self._scored(kept[0].float().cpu().numpy(), kept[1].cpu().numpy())
-        return scores
-
-    def _scored(self, outputs: Array, targets: Array) -> dict[str, float]:
-        """The task's own metrics; of ours only the objective's, for it is scored every epoch."""
-        if type(self.task).metrics is Task.metrics:
-            return {self.metric.name: self.metric.score(outputs, targets)}
-        return as_floats(self.task.metrics(outputs, targets), self.task)
-
     def _record(self, rows: "np.ndarray[Any, Any]") -> None:
         self._telemetry.append_steps(rows)
-        self._losses.append(rows["loss"])
+        self.scores.add_losses(rows["loss"])
 
     def _report_epoch(self, record: EpochRecord) -> None:
         name = self.metric.name
@@ -425,18 +397,3 @@ class TrainingSession:
                 "duration_s": record.duration_s,
             }
         )
-
-
-def as_floats(scores: Mapping[str, Any], task: Task) -> dict[str, float]:
-    """Scores of any numeric type as floats. Raises UserError for what is no number."""
-    plain = {}
-    for name, value in scores.items():
-        try:
-            if isinstance(value, str | bytes):
-                raise TypeError
-            plain[name] = float(np.asarray(value).item() if hasattr(value, "item") else value)
-        except (TypeError, ValueError):
-            raise UserError(
-                f"{type(task).__name__}.metrics(): found {name} = {value!r}, wanted a number"
-            ) from None
-    return plain

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 
 from pytest_mltrainer.core.config import flatten
+from pytest_mltrainer.core.decision import TARGET_MET
 from pytest_mltrainer.core.measurement import Measurement, number
 from pytest_mltrainer.documents.markdown import Document
 from pytest_mltrainer.documents.optimization_plots import (
@@ -66,7 +67,7 @@ def optimization_report(found: Optimized) -> str:
         for tried in entry.round.recommendations
         if tried.reason.startswith(BY_HAND)
     )
-    if by_hand and decision.status != "target met":
+    if by_hand and decision.status != TARGET_MET:
         document.paragraph("Left for a person:")
         document.bullets(by_hand)
     return document.text()
