@@ -125,6 +125,7 @@ class Verdict:
                 "check_sources": self.basis.check_sources,
                 "required": list(self.basis.required),
                 "checks": self.unsigned_checks,
+                "witnessed": dict(self.witnessed),
             }
         )
 
@@ -256,7 +257,7 @@ def store_verdict(
     """Append the judgement to the ledger and write the verdict if anything in it is new.
 
     Returns whether `verdict.json` was written: an unchanged identity leaves its bytes alone, unless
-    a signature came or went, or a verdict upstream or something witnessed is another one.
+    a signature came or went, or a verdict upstream is another one.
     """
     files.append_json(
         folder.path / JUDGEMENTS,
@@ -286,8 +287,7 @@ def store_verdict(
 def _is_the_same(stored: Verdict, verdict: Verdict) -> bool:
     same_checks = dict(stored.checks) == dict(verdict.checks)
     same_upstream = dict(stored.upstream) == dict(verdict.upstream)
-    same_witness = dict(stored.witnessed) == dict(verdict.witnessed)
-    return stored.identity == verdict.identity and same_checks and same_upstream and same_witness
+    return stored.identity == verdict.identity and same_checks and same_upstream
 
 
 def last_identity(folder: PhaseFolder) -> str:

@@ -18,7 +18,7 @@ Trained = Callable[..., TrainedProject]
 
 @pytest.mark.slow
 def test_one_command_repairs_and_goes_on(trained: Trained) -> None:
-    """Some 60 s: the one real run that shows the way of a broken baseline from end to end."""
+    """Some 60 s, shared by all slow tests here: the way of a broken baseline from end to end."""
     repaired = trained("stall", "finalization")
     said = repaired.stdout
     assert "the baseline is broken (lr_too_low); beginning again with training.learn" in said
@@ -26,6 +26,7 @@ def test_one_command_repairs_and_goes_on(trained: Trained) -> None:
     assert "2 superseded" in said
 
 
+@pytest.mark.slow
 def test_its_report_keeps_the_first_attempt_apart(trained: Trained) -> None:
     report = suites(trained("stall", "finalization").report)
     first, second = report["gate:baseline before the repair"], report["gate:baseline"]
@@ -34,6 +35,7 @@ def test_its_report_keeps_the_first_attempt_apart(trained: Trained) -> None:
     assert properties(second)["mltrainer.outcome"] == "PASS"
 
 
+@pytest.mark.slow
 def test_the_users_file_stays_and_the_ledger_tells(trained: Trained) -> None:
     project = trained("stall", "finalization").path
     assert "learning_rate: 1e-6" in (project / "training_config.yaml").read_text()
@@ -44,6 +46,7 @@ def test_the_users_file_stays_and_the_ledger_tells(trained: Trained) -> None:
     assert overlay["patch"] == {"training.learning_rate": 0.01}
 
 
+@pytest.mark.slow
 def test_the_next_run_says_which_overlay_it_runs_with(trained: Trained) -> None:
     project = trained("stall", "finalization").path
     plan = run_pytest(project, "--phase=baseline", "--mltrainer-plan", "-p", "no:cacheprovider")
