@@ -120,7 +120,7 @@ class TrainingSession:
         self._telemetry = TelemetryWriter(self.output)
         self._observer = Observer(self.model, self._record)
         self._observer.limit_steps = permit.limit_steps
-        self._drawn = DrawnBatches(self.loader, self._observer)
+        self._drawn = DrawnBatches(self.loader)
         self.digests = StepDigests(
             self.model,
             self._observer,

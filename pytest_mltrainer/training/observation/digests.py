@@ -46,18 +46,21 @@ class Drawn(Protocol):
         """Whether the present update is the last one of its epoch."""
         ...
 
-    def take(self) -> tuple[int, int]:
-        """Digest of the ids of the samples since the last update, and their number; 0: unknown."""
+    def take(self) -> tuple[int, ...]:
+        """The numbers of the batches since the last update."""
+        ...
+
+    def digest(self, epoch: int, numbers: tuple[int, ...]) -> tuple[int, int]:
+        """Digest of the ids of the samples in these batches, and their number; 0: unknown."""
         ...
 
 
 class DrawnBatches:
     """The batches of our own loader, by their numbers in the order of an epoch."""
 
-    def __init__(self, loader: TrainingLoader, observer: Observer) -> None:
-        """`observer` knows the present epoch."""
+    def __init__(self, loader: TrainingLoader) -> None:
+        """Nothing was drawn yet."""
         self._loader = loader
-        self._observer = observer
         self._numbers: list[int] = []
 
     def add(self, number: int) -> None:
@@ -68,13 +71,18 @@ class DrawnBatches:
         """Whether the last batch of the epoch is among those of the present update."""
         return bool(self._numbers) and self._numbers[-1] + 1 == len(self._loader)
 
-    def take(self) -> tuple[int, int]:
-        """Digest of the ids of the samples since the last update, and their number."""
-        if not self._numbers:
-            return 0, 0
-        batches = self._loader.order.batches(self._observer.epoch)
-        ids = tuple(chain.from_iterable([batches[number] for number in self._numbers]))
+    def take(self) -> tuple[int, ...]:
+        """The numbers of the batches since the last update."""
+        numbers = tuple(self._numbers)
         self._numbers.clear()
+        return numbers
+
+    def digest(self, epoch: int, numbers: tuple[int, ...]) -> tuple[int, int]:
+        """Digest of the ids of the samples in these batches, and their number."""
+        if not numbers:
+            return 0, 0
+        batches = self._loader.order.batches(epoch)
+        ids = tuple(chain.from_iterable([batches[number] for number in numbers]))
         return _never_zero(hash(ids)), len(ids)
 
 
@@ -85,8 +93,12 @@ class UnknownDraws:
         """Nobody knows."""
         return False
 
-    def take(self) -> tuple[int, int]:
+    def take(self) -> tuple[int, ...]:
         """Nothing."""
+        return ()
+
+    def digest(self, epoch: int, numbers: tuple[int, ...]) -> tuple[int, int]:
+        """Unknown."""
         return 0, 0
 
 
@@ -106,6 +118,7 @@ class StepDigests:
         self._path = folder / DIGESTS_FILE
         self._rows: list[tuple[int, ...]] = []
         self._losses: list[Scalar] = []
+        self._batches: list[tuple[int, ...]] = []
         self._gradients = 0
         self._generators = Generators()
 
@@ -126,20 +139,10 @@ class StepDigests:
 
     def after_update(self, step: int, optimizer: torch.optim.Optimizer) -> None:
         """Record the step."""
-        batch, samples = self._drawn.take()
+        rng = self._generators.digest()
         parameters = self._parameters() if self._gradients else 0
-        self._rows.append(
-            (
-                step,
-                self._observer.epoch,
-                self._generators.digest(),
-                batch,
-                samples,
-                0,
-                self._gradients,
-                parameters,
-            )
-        )
+        self._rows.append((step, self._observer.epoch, rng, 0, 0, 0, self._gradients, parameters))
+        self._batches.append(self._drawn.take())
         self._losses.append(self._observer.last_loss)
         self._gradients = 0
         if len(self._rows) >= BLOCK_STEPS:
@@ -152,13 +155,18 @@ class StepDigests:
         self.flush()
 
     def flush(self) -> None:
-        """Fetch the losses from the device and append the block."""
+        """Fetch the losses from the device, digest the batches and append the block."""
         if not self._rows:
             return
         rows = np.array(self._rows, DIGEST)
         rows["loss"] = _bits_of(self._losses)
+        drawn = zip(rows["epoch"].tolist(), self._batches, strict=True)
+        rows["batch"], rows["samples"] = zip(
+            *[self._drawn.digest(epoch, numbers) for epoch, numbers in drawn], strict=True
+        )
         self._rows.clear()
         self._losses.clear()
+        self._batches.clear()
         if not self.is_written:
             return
         try:

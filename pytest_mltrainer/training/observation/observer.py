@@ -167,7 +167,11 @@ class Observer:
         self, optimizer: torch.optim.Optimizer, arguments: tuple[Any, ...], options: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         """Look at the update; where a closure computes it (LBFGS), at its first evaluation."""
-        closure = options.get("closure") or next(iter(arguments[1:]), None)
+        closure = (
+            options.get("closure") or next(iter(arguments[1:]), None)
+            if options or len(arguments) > 1
+            else None
+        )
         if not callable(closure):
             self._look(optimizer)
             return None
