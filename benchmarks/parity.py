@@ -17,9 +17,10 @@ import torch
 from torch import nn
 
 from pytest_mltrainer.core.errors import did_you_mean
-from pytest_mltrainer.export.format import exporters, load_export
+from pytest_mltrainer.export.format import exporters, load_export, precision_of, with_samples
 from pytest_mltrainer.export.generated import smallest_failing
 from pytest_mltrainer.export.parity import Predict, compare, total
+from pytest_mltrainer.export.precision import Precision
 from pytest_mltrainer.export.signature import ONLY, OUTPUTS, Metadata, as_array, specs
 from pytest_mltrainer.training.task import Task
 
@@ -37,7 +38,8 @@ def main() -> None:
     print(f"{count / 1e6:.2f} M parameters, {SAMPLES:,} samples, batches of {BATCH}")
     for name in exporters({}):
         eager, exported = both_sides(model, name)
-        ratios = sorted(ratio(eager, exported) for _ in range(ROUNDS))
+        precision = precision_of(exporters({})[name])
+        ratios = sorted(ratio(eager, exported, precision) for _ in range(ROUNDS))
         print(f"{name}: {ratios[len(ratios) // 2]:.2f} x pure inference (wanted at most 2)")
     for name in exporters({}):
         for samples in SIZES:
@@ -53,9 +55,11 @@ def make_model() -> nn.Module:
 
 def both_sides(model: nn.Module, name: str) -> tuple[Predict, Predict]:
     """The model, and the file of a format that it was exported to."""
-    exporter = exporters({}).get(name)
-    if exporter is None:
+    found = exporters({}).get(name)
+    if found is None:
         sys.exit(f"no format '{name}'.{did_you_mean(name, exporters({}))}")
+    samples = [(row, 0) for row in torch.randn(BATCH, 64)]
+    exporter = with_samples(found, Task(), samples)
 
     def eager(inputs: Any) -> Any:
         with torch.no_grad():
@@ -82,7 +86,7 @@ def batches(samples: int) -> Iterator[torch.Tensor]:
         yield torch.randn(min(BATCH, samples - start), 64, generator=generator)
 
 
-def ratio(eager: Predict, exported: Predict) -> float:
+def ratio(eager: Predict, exported: Predict, precision: Precision | None) -> float:
     """Parity with its generated inputs, over calling both sides, right after each other."""
     rows = list(batches(SAMPLES))
     start = time.perf_counter()
@@ -91,8 +95,11 @@ def ratio(eager: Predict, exported: Predict) -> float:
         exported(inputs)
     pure = time.perf_counter() - start
     start = time.perf_counter()
-    parity = total(compare(eager(inputs), exported(inputs), decides="class") for inputs in rows)
-    failing = smallest_failing(eager, exported, rows[0])
+    parity = total(
+        compare(eager(inputs), exported(inputs), decides="class", precision=precision)
+        for inputs in rows
+    )
+    failing = smallest_failing(eager, exported, rows[0], precision=precision)
     seconds = time.perf_counter() - start
     assert parity.n == SAMPLES
     assert not parity.differs

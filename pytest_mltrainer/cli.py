@@ -9,7 +9,7 @@ from pathlib import Path
 from pytest_mltrainer.core.catalogue import catalogue
 from pytest_mltrainer.core.errors import UserError
 from pytest_mltrainer.core.files import write_text
-from pytest_mltrainer.core.steps import STEPS, TOPICS
+from pytest_mltrainer.core.steps import PROFILE_TOPICS, STEPS, TOPICS
 from pytest_mltrainer.release.commands import add_commands
 from pytest_mltrainer.release.releasing import add_release_commands
 
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def init(parsed: argparse.Namespace) -> None:
     """Write a task, its configuration, a first test and docs/model; overwrite nothing."""
     folder: Path = parsed.folder
-    for name, template in TEMPLATES.items():
+    for name, template in (TEMPLATES | _profile_templates(folder)).items():
         target = folder / name
         if target.exists():
             print(f"kept     {target} (it was there)")
@@ -54,6 +54,17 @@ def init(parsed: argparse.Namespace) -> None:
     _add_table(folder / "pyproject.toml")
     print("before a release: answer the questions in docs/model")
     print("next: pytest --phase=baseline")
+
+
+def _profile_templates(folder: Path) -> dict[str, str]:
+    """What the profile asks for that a configuration chooses which is there already."""
+    from pytest_mltrainer.core.config import load_config
+
+    try:
+        profile = load_config(folder / "training_config.yaml").documents.profile
+    except UserError:  # none yet, or one with mistakes, which the first run names
+        return {}
+    return {f"docs/model/{topic}.md": f"{topic}.md" for topic in PROFILE_TOPICS[profile]}
 
 
 def checklist(parsed: argparse.Namespace) -> None:

@@ -4,9 +4,16 @@ from pytest_mltrainer.gates.common import says_the_same
 
 from pytest_mltrainer.core.judge import Judge
 from pytest_mltrainer.documents.compare import differences, missing_sections, placeholders
+from pytest_mltrainer.documents.sectioned import TechnicalWords
 from pytest_mltrainer.documents.words import Words
 from pytest_mltrainer.export.served import FOLDER
-from pytest_mltrainer.release import deployment_guide, final_report, model_card, monitoring_guide
+from pytest_mltrainer.release import (
+    deployment_guide,
+    final_report,
+    model_card,
+    monitoring_guide,
+    technical_documentation,
+)
 from pytest_mltrainer.release.documents import (
     CARD,
     DEPLOYMENT_GUIDE,
@@ -16,7 +23,9 @@ from pytest_mltrainer.release.documents import (
 )
 from pytest_mltrainer.release.monitoring import FALSE_ALARM_LIMIT
 from pytest_mltrainer.release.monitoring_proof import FAULTS
-from pytest_mltrainer.release.service import NOT_CALIBRATED, RULES, calibrated
+from pytest_mltrainer.release.prometheus import prometheus_rules
+from pytest_mltrainer.release.sbom import bill_differences
+from pytest_mltrainer.release.service import ALERTS, BILL, NOT_CALIBRATED, RULES, calibrated
 from pytest_mltrainer.training.results import TEST_SECTIONS, final_results
 from pytest_mltrainer.training.run import TrainingRun
 
@@ -29,9 +38,11 @@ def test_deployment_guide(training_run: TrainingRun, judge: Judge) -> None:
 
     It is written anew from the files of the final model and compared line by line. Every command in
     a block marked `sh` is run in a copy of the final model's folder and must exit with 0; the
-    installation is run by `clean_room_serve`. A placeholder left in `docs/model/` fails.
+    installation is run by `clean_room_serve`. A placeholder left in `docs/model/` fails. The bill
+    of materials, `sbom.cdx.json`, must say what model, metadata of packages, and predictions say.
     """
     _need_export(training_run, judge)
+    _bill_is_right(training_run, judge)
     words = _words(training_run, judge)
     found = training_run.text(DEPLOYMENT_GUIDE)
     again = deployment_guide.deployment_guide(training_run, words)
@@ -51,7 +62,8 @@ def test_test_results(training_run: TrainingRun, judge: Judge) -> None:
     """Every number in `test_results.md` and `final_report.md` equals the recomputed one.
 
     Both are written anew from checkpoint, data, ledger and the verdicts upstream, and compared line
-    by line; numbers may differ by 1e-6.
+    by line; numbers may differ by 1e-6. So is `technical_documentation.md` where the configuration
+    asks for it (`documents.profile`), and nothing that it asks for in `docs/model/` may be unsaid.
     """
     words = _words(training_run, judge)
     for name, again, sections in (
@@ -59,6 +71,14 @@ def test_test_results(training_run: TrainingRun, judge: Judge) -> None:
         (FINAL_REPORT, final_report.final_report(training_run, words), final_report.SECTIONS),
     ):
         _says(training_run, judge, name, training_run.text(name), again, sections)
+    if training_run.config.documents.profile == "eu-ai-act":
+        _need_export(training_run, judge)
+        technical = TechnicalWords.read(training_run.project.root)
+        _written(technical.unfilled(), judge)
+        file = technical_documentation.TECHNICAL_DOCUMENTATION
+        again = technical_documentation.technical_documentation(training_run, words, technical)
+        stored = training_run.text(file)
+        _says(training_run, judge, file, stored, again, technical_documentation.SECTIONS)
 
 
 def test_model_card(training_run: TrainingRun, judge: Judge) -> None:
@@ -81,7 +101,7 @@ def test_monitoring_guide(training_run: TrainingRun, judge: Judge) -> None:
     A fresh process imports the released `monitor.py` without torch. On 1,000 windows of validation
     samples that calibrated nothing, at most 5 % may alarm by any rule; of 50 windows with a planted
     fault (shift, spread, label shift, confidence, NaN burst, latency) 95 % must alarm by its rule.
-    The rules must be those that calibration gives now.
+    The rules must be those that calibration gives now, and `prometheus_rules.yml` those of them.
     """
     _need_export(training_run, judge)
     if training_run.has(NOT_CALIBRATED):
@@ -109,8 +129,40 @@ def test_monitoring_guide(training_run: TrainingRun, judge: Judge) -> None:
         calibrated(training_run),
         what=f"{RULES}, calibrated anew on the same raw values",
     )
+    _alerts_are_the_rules(training_run, judge)
+    judge.equal(proof.parted, 0, what="windows in which Prometheus alerts otherwise than it alarms")
     again = monitoring_guide.monitoring_guide(training_run, words, proof)
     _says(training_run, judge, MONITORING_GUIDE, found, again, monitoring_guide.SECTIONS)
+
+
+def _bill_is_right(run: TrainingRun, judge: Judge) -> None:
+    bill = run.json(BILL)
+    different, unread = bill_differences(run, bill)
+    if unread:
+        judge.note(f"{BILL}: {unread}")
+    judge.that(
+        not different,
+        what=f"entries of {BILL} that are not those of model and packages",
+        measured="; ".join(different[:3]) or "none",
+        wanted="none",
+        artifact=run.described(BILL),
+    )
+
+
+def _alerts_are_the_rules(run: TrainingRun, judge: Judge) -> None:
+    """`prometheus_rules.yml` is what the rules make, letter by letter."""
+    again = prometheus_rules(run.json(RULES))
+    different = [
+        f"line {entry.line}: found {entry.found.strip()!r}, recomputed {entry.recomputed.strip()!r}"
+        for entry in differences(run.text(ALERTS), again, relative=0.0)
+    ]
+    judge.that(
+        not different,
+        what=f"lines of {ALERTS} that are not made from {RULES}",
+        measured="; ".join(different[:3]) or "none",
+        wanted="none",
+        artifact=run.described(ALERTS),
+    )
 
 
 def _need_export(run: TrainingRun, judge: Judge) -> None:
@@ -121,13 +173,17 @@ def _need_export(run: TrainingRun, judge: Judge) -> None:
 def _words(run: TrainingRun, judge: Judge) -> Words:
     """What people wrote; fails with the file that is not filled in."""
     words = Words.read(run.project.root)
+    _written(words.unfilled(), judge)
+    return words
+
+
+def _written(unfilled: list[str], judge: Judge) -> None:
     judge.that(
-        not words.unfilled(),
+        not unfilled,
         what="what people have to write",
-        measured="; ".join(words.unfilled()) or "written",
+        measured="; ".join(unfilled) or "written",
         wanted="your answer in place of each question (`pytest-mltrainer init` writes the files)",
     )
-    return words
 
 
 def _says(

@@ -9,7 +9,7 @@ import numpy as np
 
 from pytest_mltrainer.core.config import Release
 from pytest_mltrainer.core.judge import Judge
-from pytest_mltrainer.export.served import FOLDER, ExportedModel
+from pytest_mltrainer.export.served import FOLDER, ExportedModel, served_predictor
 from pytest_mltrainer.export.serving import first_inputs
 from pytest_mltrainer.release.clean_room import LOCK, NotInstallable, Room, make_room
 from pytest_mltrainer.release.inputs import request_of
@@ -26,7 +26,8 @@ def test_clean_room_serve(training_run: TrainingRun, exported: ExportedModel, ju
 
     The environment holds exactly the pinned packages and cannot import the training code. A copy of
     the final model's folder must be healthy there, repeat its golden requests, and predict test
-    samples as the best checkpoint does (1e-4 of the outputs' scale). A rollback is tried as well:
+    samples as the best checkpoint does (1e-4 of the outputs' scale; as the tolerance of the format
+    for onnx_fp16). Where onnx_int8 is served, as its tested file does. A rollback is tried as well:
     the current release must be healthy and repeat its golden requests.
     """
     if exported.error:
@@ -101,13 +102,16 @@ def _predicts(run: TrainingRun, room: Room, folder: Path, judge: Judge) -> None:
     judge.that(
         said["ok"], what="test samples in the clean room", measured=measured, wanted="outputs"
     )
-    wanted = run.predictor()(inputs)
+    predict, precision = served_predictor(run)
+    wanted = predict(inputs)
     found = np.asarray(said["outputs"])
     judge.equal(found.shape, wanted.shape, what="shape of the outputs in the clean room")
+    scale = float(np.abs(wanted).max())
+    own = "checkpoint" if precision is None or precision.is_elementwise else "tested file"
     judge(
         float(np.abs(found - wanted).max()),
-        what=f"largest difference to the checkpoint on {len(wanted)} test samples",
-        at_most=TOLERANCE * max(float(np.abs(wanted).max()), 1.0),
+        what=f"largest difference to the {own} on {len(wanted)} test samples",
+        at_most=precision.tolerance(scale) if precision else TOLERANCE * max(scale, 1.0),
     )
 
 

@@ -15,6 +15,7 @@ from pytest_mltrainer.core.section import Section, flatten, plain
 from pytest_mltrainer.core.settings import (
     Approval,
     Budgets,
+    Documents,
     Export,
     Launch,
     Limits,
@@ -86,6 +87,9 @@ class Config(Settings, arbitrary_types_allowed=True):
     launch: Launch = Field(default_factory=Launch, description="The processes that train.")
     limits: Limits = Field(default_factory=Limits, description="The limits of the checks.")
     export: Export = Field(default_factory=Export, description="The formats of delivery.")
+    documents: Documents = Field(
+        default_factory=Documents, description="Documents that not every project needs."
+    )
     release: Release = Field(
         default_factory=Release, description="What a release is judged by besides the model."
     )

@@ -17,7 +17,7 @@ from pytest_mltrainer.core.artifacts import RunFolder
 from pytest_mltrainer.core.config import FREE_SECTIONS, Config, flatten
 from pytest_mltrainer.core.digests import MISSING, digest_source, sha256_file
 from pytest_mltrainer.core.project import Project
-from pytest_mltrainer.core.steps import NUMERICS_VERSION, Step
+from pytest_mltrainer.core.steps import NUMERICS_VERSION, PROFILE_TOPICS, Step
 
 UNREADABLE_HERE = tuple(
     f"numerics/{name}"
@@ -78,6 +78,9 @@ class CurrentInputs:
         names = [f"config/{key}" for key in self.config_keys(step, phase)]
         names += [f"upstream/{artifact}" for artifact in step.upstream]
         names += [f"text/{name}" for name in step.texts]
+        if step.texts:
+            asked = PROFILE_TOPICS[self.config.documents.profile]
+            names += [f"text/docs/model/{topic}.md" for topic in asked]
         if step.code:
             names += [f"code/{name}" for name in sorted({*sources.code, *self._declared()})]
         if step.data:
@@ -171,7 +174,7 @@ def current_numerics(name: str, config: Config) -> str:
         return str(NUMERICS_VERSION)
     try:
         return version(name)
-    except PackageNotFoundError:
+    except (PackageNotFoundError, ValueError):  # what a damaged manifest names may be no name
         return MISSING
 
 

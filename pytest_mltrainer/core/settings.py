@@ -260,6 +260,9 @@ class Limits(Settings):
     max_flip_share: Share = Field(
         default=0.005, description="Share of predictions that an export may change."
     )
+    max_quantisation_loss: Share = Field(
+        default=0.01, description="Share of the metric that an export in int8 may lose."
+    )
     latency_p95_ms: Positive | None = Field(
         default=None, description="95th percentile of the latency at batch size 1; null: no limit."
     )
@@ -269,6 +272,15 @@ class Export(Settings):
     """In which formats the final model is delivered."""
 
     formats: Formats = Field(default=("onnx",), description="Each is written, loaded, compared.")
+
+
+class Documents(Settings):
+    """Which documents are written besides those that every final model has."""
+
+    profile: Literal["none", "eu-ai-act"] = Field(
+        default="none",
+        description="eu-ai-act: a technical documentation in the structure of Annex IV as well.",
+    )
 
 
 class Release(Settings):

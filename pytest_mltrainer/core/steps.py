@@ -49,6 +49,8 @@ EVIDENCE = (
 
 TOPICS = ("purpose", "users", "limitations", "contacts")
 """What only people know of a model; `docs/model/` has a file for each."""
+PROFILE_TOPICS = {"none": (), "eu-ai-act": ("eu_ai_act",)}
+"""What a profile of the documents asks for besides."""
 
 STEPS: dict[str, tuple[Step, ...]] = {
     "planning": (
@@ -142,7 +144,7 @@ STEPS: dict[str, tuple[Step, ...]] = {
         ),
         Step(
             name="documents",
-            config=("objective", "training", "seed"),
+            config=("objective", "training", "seed", "documents"),
             texts=tuple(f"docs/model/{topic}.md" for topic in TOPICS),
             needs=("train", "evaluate", "export", "service"),
         ),

@@ -23,7 +23,7 @@ class Words:
     @classmethod
     def read(cls, root: Path) -> "Words":
         """The words of a project. Raises StorageError for a file that is no UTF-8 text."""
-        return cls(texts={topic: _body(root / words_file(topic)) for topic in TOPICS})
+        return cls(texts={topic: read_words(root / words_file(topic)) for topic in TOPICS})
 
     def quote(self, topic: str) -> Markup:
         """The text of a topic, its headings below those of a document's sections."""
@@ -50,8 +50,11 @@ def words_file(topic: str) -> str:
     return f"{WORDS_FOLDER}/{topic}.md"
 
 
-def _body(path: Path) -> str:
-    """The text without its title; empty for no file."""
+def read_words(path: Path) -> str:
+    """The text of a file without its title; empty for no file.
+
+    Raises StorageError for a file that is no UTF-8 text.
+    """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:

@@ -20,7 +20,7 @@ def external_files(path: Path) -> tuple[str, ...]:
     except Exception as error:  # protobuf raises DecodeError, which is no public name of onnx
         raise StorageError(f"{path}: not loadable as ONNX ({error})") from error
     graphs = [model.graph, *model.functions]
-    tensors = [tensor for graph in graphs for tensor in _tensors(graph)]
+    tensors = [tensor for graph in graphs for tensor in tensors_of(graph)]
     found = {
         entry.value for tensor in tensors for entry in tensor.external_data
         if entry.key == "location"
@@ -41,7 +41,7 @@ def _check(path: Path, name: str) -> None:
         raise StorageError(f"{target}: the weights of {path.name} are missing")
 
 
-def _tensors(graph: Any) -> Iterator[Any]:
+def tensors_of(graph: Any) -> Iterator[Any]:
     """Every tensor of a graph or function, and of the graphs that its nodes hold."""
     yield from getattr(graph, "initializer", ())
     for sparse in getattr(graph, "sparse_initializer", ()):
@@ -50,4 +50,4 @@ def _tensors(graph: Any) -> Iterator[Any]:
         for attribute in node.attribute:
             yield from (attribute.t, *attribute.tensors)
             for inner in (attribute.g, *attribute.graphs):
-                yield from _tensors(inner)
+                yield from tensors_of(inner)

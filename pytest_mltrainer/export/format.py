@@ -2,16 +2,18 @@
 
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import nn
 
 from pytest_mltrainer.core.errors import UserError, did_you_mean
+from pytest_mltrainer.export.calibration import Calibration, calibration_of
+from pytest_mltrainer.export.precision import Precision
 from pytest_mltrainer.export.signature import Array, Metadata
 from pytest_mltrainer.training.task import Task
 
-__all__ = ["Array", "ExportError", "Exported", "Exporter", "PredictModule"]
+__all__ = ["Array", "ExportError", "Exported", "Exporter", "PredictModule", "Quantising"]
 
 
 class ExportError(UserError):
@@ -46,6 +48,26 @@ class Exporter(Protocol):
         ...
 
 
+@runtime_checkable
+class Quantising(Protocol):
+    """What an exporter has besides where its numbers are coarser than the model's."""
+
+    precision: Precision
+
+    def described(self, metadata: Metadata) -> Metadata:
+        """The metadata of its file: those of an exact one, and how the numbers were rounded."""
+        ...
+
+
+@runtime_checkable
+class Calibrating(Protocol):
+    """What an exporter has besides where it looks at training samples before it exports."""
+
+    def calibrated(self, calibration: Calibration) -> Exporter:
+        """The exporter that goes by these samples."""
+        ...
+
+
 class PredictModule(nn.Module):
     """`task.predict` as a module of its own, so that what is exported is what is evaluated."""
 
@@ -68,6 +90,18 @@ def exporters(offered: dict[str, Exporter]) -> dict[str, Exporter]:
         if "\nEXPORTER = " in path.read_text(encoding="utf-8")
     }
     return {**built_in, **offered}
+
+
+def with_samples(exporter: Exporter, task: Task, training: Any) -> Exporter:
+    """The exporter, calibrated on the training split where it asks for that."""
+    if isinstance(exporter, Calibrating):
+        return exporter.calibrated(calibration_of(task, training))
+    return exporter
+
+
+def precision_of(exporter: Exporter) -> Precision | None:
+    """How coarse the numbers of a format are; None for those of the model itself."""
+    return exporter.precision if isinstance(exporter, Quantising) else None
 
 
 def load_export(exporter: Exporter, path: Path) -> Exported:

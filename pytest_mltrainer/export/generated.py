@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from pytest_mltrainer.core.measurement import number
 from pytest_mltrainer.export.parity import Parity, Predict, compare
+from pytest_mltrainer.export.precision import Precision
 from pytest_mltrainer.export.signature import TensorSpec, named_leaves
 
 EXAMPLES = 40
@@ -93,12 +94,17 @@ class _Disagree(AssertionError):
 
 
 def smallest_failing(
-    eager: Predict, exported: Predict, rows: Any, specs: Sequence[TensorSpec] = ()
+    eager: Predict,
+    exported: Predict,
+    rows: Any,
+    specs: Sequence[TensorSpec] = (),
+    precision: Precision | None = None,
 ) -> FailingInput | None:
     """Try 40 generated batches; the smallest on which both disagree, or None.
 
-    `specs` are what the file takes. Where axes differ between samples, batches are cut as well;
-    those to which the model itself has no finite answer are left out.
+    `specs` are what the file takes, `precision` is how coarse its numbers are. Where axes differ
+    between samples, batches are cut as well; those to which the model itself has no finite answer
+    are left out.
     """
     failing: list[FailingInput] = []
     parts = PARTS if any(spec.free_axes[1:] for spec in specs) else PARTS[:1]
@@ -130,7 +136,7 @@ def smallest_failing(
         # What was cut off may have been all that counted: a mask that leaves nothing.
         if part < 1 and not np.isfinite(wanted).all():
             reject()
-        parity = compare(wanted, exported(inputs))
+        parity = compare(wanted, exported(inputs), precision=precision)
         if parity.differs:
             failing.append(FailingInput(recipe=recipe, parity=parity))
             raise _Disagree

@@ -48,6 +48,7 @@ class OnnxExporter:
             except Exception as error:  # the converter has exceptions of its own, not public ones
                 raise refusal(NAME, error, log, program) from error
         assert made is not None
+        _forget_the_source(made.model)
         made.model.metadata_props[METADATA] = metadata.text()
         return self._save(made, path)
 
@@ -69,3 +70,17 @@ class OnnxExporter:
 
 
 EXPORTER = OnnxExporter()
+
+
+def _forget_the_source(model: Any) -> None:
+    """Drop what torch notes at each operator: paths and lines of this machine's code.
+
+    They belong to nobody who gets the file, make its digest depend on the folder of the project,
+    and are two thirds of a small model.
+    """
+    for graph in (model.graph, *model.functions.values()):
+        graph.metadata_props.clear()
+        for node in graph.all_nodes():
+            node.metadata_props.clear()
+            for value in node.outputs:
+                value.metadata_props.clear()

@@ -1,5 +1,6 @@
 """Does the file say what the model says? Compared batch by batch, so that memory stays flat."""
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import reduce
@@ -7,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from pytest_mltrainer.export.precision import Precision
 from pytest_mltrainer.export.signature import Array
 
 Predict = Callable[[Any], Array]
@@ -26,6 +28,7 @@ class Parity:
     """How far two predictors agree on `n` samples; a flip is another decision beyond the margin.
 
     `largest_difference` and `tolerance` are those of the batch that is worst by its own tolerance.
+    Where that is not elementwise, it only says which decisions are too close to count.
     """
 
     n: int
@@ -34,10 +37,13 @@ class Parity:
     flips: int = 0
     decisions: int = 0
     same: int = 0
+    is_elementwise: bool = True
 
     @property
     def differs(self) -> bool:
-        """Whether an output is further off than rounding explains. NaN is."""
+        """Whether an output is further off than rounding explains. NaN is, of every format."""
+        if not self.is_elementwise:
+            return not math.isfinite(self.largest_difference)
         return not self.largest_difference <= self.tolerance
 
     @property
@@ -78,11 +84,21 @@ def _joined(one: Parity, other: Parity) -> Parity:
         flips=one.flips + other.flips,
         decisions=one.decisions + other.decisions,
         same=one.same + other.same,
+        is_elementwise=worst.is_elementwise,
     )
 
 
-def compare(eager: Array, exported: Array, *, decides: Decides = "nothing") -> Parity:
-    """Compare the outputs for a batch. NaN on both sides is not parity, nor are other shapes."""
+def compare(
+    eager: Array,
+    exported: Array,
+    *,
+    decides: Decides = "nothing",
+    precision: Precision | None = None,
+) -> Parity:
+    """Compare the outputs for a batch. NaN on both sides is not parity, nor are other shapes.
+
+    `precision` is that of the file; without one the dtype of its outputs says it.
+    """
     if eager.shape != exported.shape or not len(eager):
         wrong = max(len(eager), 1)
         infinite = float("inf")
@@ -90,7 +106,7 @@ def compare(eager: Array, exported: Array, *, decides: Decides = "nothing") -> P
             n=len(eager), largest_difference=infinite, tolerance=0.0, flips=wrong, decisions=wrong
         )
     scale = float(np.abs(eager[np.isfinite(eager)]).max(initial=0.0))
-    tolerance = _tolerance(exported.dtype, scale)
+    tolerance = precision.tolerance(scale) if precision else _tolerance(exported.dtype, scale)
     with np.errstate(invalid="ignore"):
         difference = np.abs(eager.astype(np.float64) - exported.astype(np.float64))
     difference[~np.isfinite(difference)] = np.inf
@@ -102,6 +118,7 @@ def compare(eager: Array, exported: Array, *, decides: Decides = "nothing") -> P
         flips=flips,
         decisions=decisions,
         same=same,
+        is_elementwise=precision is None or precision.is_elementwise,
     )
 
 

@@ -70,10 +70,11 @@ def replay(folder: Path, format_name: str) -> str:
     if not path.exists():
         raise UserError(f"{path}: no failing input was kept; pytest --phase=finalization looks")
     recipe = Recipe(**files.read_json(path)["recipe"])
-    file = ExportedModel(run).load(format_name)
+    exported_model = ExportedModel(run)
+    file = exported_model.load(format_name)
     inputs = recipe.build(next(iter(test_batches(run))), file.metadata.inputs)
     eager, exported = run.predictor()(inputs), file(inputs)
-    parity = compare(eager, exported)
+    parity = compare(eager, exported, precision=exported_model.precision(format_name))
     lines = [f"inputs {recipe.text()}"]
     lines += [f"{name}:\n{as_array(leaf)}" for name, leaf in named_leaves(inputs).items()]
     lines += [f"the model says\n{eager}", f"{format_name} says\n{exported}"]

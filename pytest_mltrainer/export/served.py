@@ -1,5 +1,6 @@
 """The exports of a final model as a gate reads them: from their files, each loaded anew."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -9,8 +10,19 @@ from safetensors.torch import load_file
 from pytest_mltrainer.core.digests import sha256_file
 from pytest_mltrainer.core.errors import StorageError
 from pytest_mltrainer.core.hooks import offered, plugin_manager
-from pytest_mltrainer.export.format import Exported, exporter_named, exporters, load_export
+from pytest_mltrainer.export.format import (
+    Exported,
+    Exporter,
+    Quantising,
+    exporter_named,
+    exporters,
+    load_export,
+    precision_of,
+    with_samples,
+)
 from pytest_mltrainer.export.layouts import layouts, signature_of
+from pytest_mltrainer.export.parity import Predict
+from pytest_mltrainer.export.precision import Precision
 from pytest_mltrainer.export.signature import Metadata
 from pytest_mltrainer.training.run import TrainingRun
 
@@ -47,6 +59,24 @@ class ExportedModel:
             raise StorageError(f"{path}: the export is missing")
         return path
 
+    def precision(self, name: str) -> Precision | None:
+        """How coarse the numbers of a format are: its exporter says it, not the file."""
+        return precision_of(exporter_named(name, self._known))
+
+    @property
+    def served(self) -> str:
+        """The format that a deployment serves."""
+        return served_format(self.formats, self._known)
+
+    def metadata(self, name: str, exact: Metadata) -> Metadata:
+        """What the file of a format must say, where an exact one must say `exact`."""
+        task, training = self._run.task, self._run.splits.train
+        exporter = exporter_named(name, self._known)
+        if not isinstance(exporter, Quantising):
+            return exact
+        found = with_samples(exporter, task, training)
+        return found.described(exact) if isinstance(found, Quantising) else exact
+
     def load(self, name: str) -> Exported:
         """The export of a format, in a fresh session."""
         return load_export(exporter_named(name, self._known), self.path(name))
@@ -70,8 +100,28 @@ class ExportedModel:
             raise StorageError(f"{path}: not readable ({error})") from error
 
 
+def served_format(formats: Sequence[str], known: dict[str, Exporter]) -> str:
+    """The first format that ONNX Runtime serves, or the first of all: what `serve.py` loads."""
+    return next(
+        (name for name in formats if exporter_named(name, known).file_name.endswith(".onnx")),
+        formats[0],
+    )
+
+
+def served_predictor(run: TrainingRun) -> tuple[Predict, Precision | None]:
+    """Who gives the answers that a deployment must repeat, and how exactly it must.
+
+    The best checkpoint, or the served file itself where its outputs have no elementwise tolerance.
+    """
+    exported = ExportedModel(run)
+    precision = exported.precision(exported.served)
+    if precision is None or precision.is_elementwise:
+        return run.predictor(), precision
+    return exported.load(exported.served), precision
+
+
 def expected_metadata(run: TrainingRun) -> Metadata:
-    """What the metadata of every export must say, from data, model and checkpoint as they are."""
+    """What the metadata of an exact export must say, by data, model and checkpoint as they are."""
     splits = run.splits
     every = layouts(run.task, (splits.train, splits.validation, splits.test))
     inputs, outputs = signature_of(run.predictor(), every)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from pytest_mltrainer.export.parity import Parity, Predict, compare, decides_by
+from pytest_mltrainer.export.precision import Precision
 from pytest_mltrainer.export.signature import Array, as_array, named_leaves
 from pytest_mltrainer.training.batches import evaluation_batches
 from pytest_mltrainer.training.run import TrainingRun
@@ -61,11 +62,13 @@ def first_inputs(run: TrainingRun, size: int) -> Any:
     return run.task.collate([run.splits.test[index] for index in range(size)])[0]
 
 
-def parities(run: TrainingRun, eager: Predict, exported: Predict) -> Iterator[Parity]:
+def parities(
+    run: TrainingRun, eager: Predict, exported: Predict, precision: Precision | None = None
+) -> Iterator[Parity]:
     """How far both agree on each batch of the test set; no batch is kept."""
     decides = decides_by(run.task.kind)
     for inputs in test_batches(run):
-        yield compare(eager(inputs), exported(inputs), decides=decides)
+        yield compare(eager(inputs), exported(inputs), decides=decides, precision=precision)
 
 
 def latency(predict: Predict, inputs: Any) -> Latency:

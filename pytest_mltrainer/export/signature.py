@@ -67,7 +67,8 @@ class Metadata:
     """What an export takes and gives, and what it was made from.
 
     `checkpoint` and `weights`: sha256 of the checkpoint that was exported, and of the file of
-    weights that lies beside the export.
+    weights that lies beside the export. `quantised`: the dtype that its numbers were rounded to,
+    and `calibration` the samples from which their ranges were taken; None for an exact file.
     """
 
     kind: str
@@ -75,12 +76,14 @@ class Metadata:
     outputs: tuple[TensorSpec, ...]
     checkpoint: str
     weights: str
+    quantised: str | None = None
+    calibration: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The metadata as they are stored."""
+        """The metadata as they are stored; what an exact file has none of is left out."""
         # Through JSON, so that tuples are lists as they are when they are read.
         stored: dict[str, Any] = json.loads(json.dumps({"schema": SCHEMA, **asdict(self)}))
-        return stored
+        return {key: value for key, value in stored.items() if value is not None}
 
     def text(self) -> str:
         """The metadata as they stand in a file."""

@@ -16,11 +16,12 @@ from pytest_mltrainer.documents.markdown import Document, code
 from pytest_mltrainer.documents.words import Words
 from pytest_mltrainer.export.served import FOLDER, MODEL_MANIFEST
 from pytest_mltrainer.export.signature import size_text
-from pytest_mltrainer.release.service import PREPROCESSING
+from pytest_mltrainer.release.service import BILL, PREPROCESSING
 from pytest_mltrainer.training.run import TrainingRun
 
 SECTIONS = (
-    "Model", "Files", "Install", "Serve", "Inputs", "Monitor", "Roll back", "Contacts"
+    "Model", "Files", "Install", "Bill of materials", "Serve", "Inputs", "Monitor", "Roll back",
+    "Contacts",
 )  # fmt: skip
 MODEL_CARD = "model_card.md"
 TIMEOUT_S = 120.0
@@ -69,6 +70,7 @@ def deployment_guide(run: TrainingRun, words: Words) -> str:
         "environment of its own and serves there (", code("clean_room_serve"), ").",
     )  # fmt: skip
     document.code_block(INSTALL, "console")
+    _bill(document, run)
     document.section("Serve").paragraph(
         "In the folder, with the Python of that environment. Each command prints JSON and exits "
         "with 0 when all is well."
@@ -86,6 +88,18 @@ def deployment_guide(run: TrainingRun, words: Words) -> str:
     document.code_block("python serve.py --health\npython serve.py --golden", "sh")
     document.section("Contacts").quote(words.quote("contacts"))
     return document.text()
+
+
+def _bill(document: Document, run: TrainingRun) -> None:
+    """What of the packages a person has to look at: those that state no licence."""
+    libraries = run.json(BILL)["components"]
+    document.section("Bill of materials").paragraph(
+        code(BILL),
+        f" names the model, its files and {len(libraries)} packages with their licences and what "
+        "they require (CycloneDX 1.6).",
+    )
+    if silent := [library["name"] for library in libraries if "licenses" not in library]:
+        document.paragraph(f"The metadata of these state no licence: {', '.join(silent)}.")
 
 
 def delivered_files(run: TrainingRun) -> dict[str, str]:

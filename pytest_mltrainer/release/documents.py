@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
+from pytest_mltrainer.documents.sectioned import TechnicalWords
 from pytest_mltrainer.documents.words import Words
 from pytest_mltrainer.export.served import FOLDER, MODEL_MANIFEST
 from pytest_mltrainer.release.deployment_guide import MODEL_CARD, deployment_guide
@@ -9,6 +10,10 @@ from pytest_mltrainer.release.final_report import final_report
 from pytest_mltrainer.release.model_card import model_card
 from pytest_mltrainer.release.monitoring_guide import monitoring_guide, proof_of
 from pytest_mltrainer.release.service import RULES
+from pytest_mltrainer.release.technical_documentation import (
+    TECHNICAL_DOCUMENTATION,
+    technical_documentation,
+)
 from pytest_mltrainer.training.results import final_results
 from pytest_mltrainer.training.run import TrainingRun
 
@@ -29,6 +34,11 @@ def final_documents(run: TrainingRun) -> Mapping[str, Callable[[], str]]:
     }
     if run.has(f"{FOLDER}/{MODEL_MANIFEST}"):
         writers[DEPLOYMENT_GUIDE] = lambda: deployment_guide(run, words)
+        if run.config.documents.profile == "eu-ai-act":
+            technical = TechnicalWords.read(run.project.root)
+            writers[TECHNICAL_DOCUMENTATION] = lambda: technical_documentation(
+                run, words, technical
+            )
     if run.has(RULES):
         writers[MONITORING_GUIDE] = lambda: monitoring_guide(run, words, proof_of(run))
     return writers

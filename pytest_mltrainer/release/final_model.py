@@ -1,6 +1,6 @@
 """The folder of a finished model: safetensors weights, every export, and a manifest of them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,9 @@ from torch import nn
 from pytest_mltrainer.core import files
 from pytest_mltrainer.core.digests import sha256_file
 from pytest_mltrainer.evaluation.metrics import Metric
-from pytest_mltrainer.export.format import Exporter, exporter_named
+from pytest_mltrainer.export.format import Exporter, exporter_named, with_samples
 from pytest_mltrainer.export.layouts import layouts, signature_of
-from pytest_mltrainer.export.served import MODEL_MANIFEST, WEIGHTS
+from pytest_mltrainer.export.served import MODEL_MANIFEST, WEIGHTS, served_format
 from pytest_mltrainer.export.signature import Metadata
 from pytest_mltrainer.training.task import Task
 
@@ -25,7 +25,7 @@ def write_final_model(
     task: Task,
     model: nn.Module,
     inputs: Any,
-    datasets: Iterable[Any],
+    datasets: Sequence[Any],
     formats: tuple[str, ...],
     known: Mapping[str, Exporter],
     metric: Metric,
@@ -34,8 +34,9 @@ def write_final_model(
     """Write weights and every export, then the manifest that names them with digests and shapes.
 
     `inputs` are those that the model is exported with; an axis whose size differs between them and
-    samples of `datasets` is dynamic. `checkpoint` is the sha256 of the checkpoint that `model` has
-    its weights from. Raises ExportError, and InputError for samples of different kinds.
+    samples of `datasets` is dynamic; the first of them is the training split. `checkpoint` is the
+    sha256 of the checkpoint that `model` has its weights from. Raises ExportError, and
+    InputError for samples of different kinds.
     """
     weights = {
         name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
@@ -54,7 +55,8 @@ def write_final_model(
     )
     names = [WEIGHTS]
     for name in formats:
-        exporter = exporter_named(name, dict(known))
+        training = datasets[0] if datasets else ()
+        exporter = with_samples(exporter_named(name, dict(known)), task, training)
         names += exporter.export(task, model, inputs, folder / exporter.file_name, metadata)
     files.write_json(
         folder / MODEL_MANIFEST,
@@ -62,9 +64,15 @@ def write_final_model(
             **metadata.to_json(),
             "metric": metric.name,
             "formats": list(formats),
+            "served": exporter_named(served_format(formats, dict(known)), dict(known)).file_name,
             "files": {name: sha256_file(folder / name) for name in names},
         },
     )
+
+
+def short_name(folder: Path) -> str:
+    """A final model by the digest of its `model.json`, as `pytest-mltrainer releases` names it."""
+    return sha256_file(folder / MODEL_MANIFEST)[:12]
 
 
 def _write_weights(weights: dict[str, torch.Tensor], path: Path) -> None:

@@ -18,7 +18,7 @@ def final_report(run: TrainingRun, words: Words) -> str:
     """The report of a finalization, written before its own gate has judged."""
     model = sha256_file(run.folder.artifact("checkpoints/best.pt"))
     document = Document("Final report").section("Purpose").quote(words.quote("purpose"))
-    document.section("Path").table(["phase", "verdict", "checks", "decision"], _path(run))
+    document.section("Path").table(["phase", "verdict", "checks", "decision"], way(run))
     document.section("Result").paragraph("Checkpoint sha256 ", code(model), ".")
     target = run.config.objective.target
     wanted = "at least" if run.maximize else "at most"
@@ -35,7 +35,7 @@ def final_report(run: TrainingRun, words: Words) -> str:
     scores_table(document, run.evaluation.test)
     document.section("Weakest part").paragraph(weakest_part(run))
     document.section("Disclosed").paragraph("What happened up to this opening of the test set:")
-    document.table(["event", "times"], [list(row) for row in _disclosed(run, model)])
+    document.table(["event", "times"], [list(row) for row in disclosed(run, model)])
     document.section("Documents").bullets(
         [
             "test_results.md: every score, calibration, confusions",
@@ -47,7 +47,7 @@ def final_report(run: TrainingRun, words: Words) -> str:
     return document.text()
 
 
-def _path(run: TrainingRun) -> list[list[Value]]:
+def way(run: TrainingRun) -> list[list[Value]]:
     """The phases upstream: outcome, checks that passed, and what was decided."""
     rows: list[list[Value]] = []
     for phase in PHASES[: PHASES.index(run.phase)]:
@@ -63,7 +63,7 @@ def _path(run: TrainingRun) -> list[list[Value]]:
     return rows
 
 
-def _disclosed(run: TrainingRun, model: str) -> list[tuple[str, int]]:
+def disclosed(run: TrainingRun, model: str) -> list[tuple[str, int]]:
     """Events of the ledger up to the opening by this model: later ones are not of its making."""
     every = events(run.run_folder)
     own = [

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from pytest_mltrainer.export.served import served_predictor
 from pytest_mltrainer.release.inputs import batch_of, leaves_of, request_of
 from pytest_mltrainer.training.data.samples import evenly
 from pytest_mltrainer.training.run import TrainingRun
@@ -18,9 +19,11 @@ TOLERANCE = 1e-4
 def golden_requests(run: TrainingRun) -> dict[str, Any]:
     """Single validation samples, evenly spaced, with the outputs of the best checkpoint.
 
-    Samples that hold no finite numbers, or whose outputs are not finite, are left out.
+    Where a format is served whose outputs cannot be compared with those of the checkpoint one by
+    one (int8), with the outputs of that file. Samples that hold no finite numbers, or whose outputs
+    are not finite, are left out.
     """
-    predict = run.predictor()
+    predict, precision = served_predictor(run)
     dataset: Any = run.splits.validation
     requests: list[dict[str, Any]] = []
     values, scale = 0, 1.0
@@ -41,4 +44,5 @@ def golden_requests(run: TrainingRun) -> dict[str, Any]:
                 "outputs": outputs.tolist(),
             }
         )
-    return {"split": "validation", "tolerance": TOLERANCE * scale, "requests": requests}
+    tolerance = precision.tolerance(scale) if precision else TOLERANCE * scale
+    return {"split": "validation", "tolerance": tolerance, "requests": requests}

@@ -60,6 +60,23 @@ def front_matter(run: TrainingRun) -> dict[str, Any]:
     }
 
 
+def training_table(document: Document, run: TrainingRun) -> None:
+    """How the model was trained, in numbers."""
+    training = run.config.training
+    document.table(
+        ["setting", "value"],
+        [
+            ["epochs done", len(run.telemetry.epochs)],
+            ["best epoch", run.best_logged_epoch()],
+            ["batch size", training.batch_size],
+            ["optimizer", training.optimizer],
+            ["learning rate", training.learning_rate],
+            ["seed", run.config.seed],
+            ["parameters", sum(value.numel() for value in run.checkpoint("best").model.values())],
+        ],
+    )
+
+
 def front_matter_problems(card: str) -> list[str]:
     """Why the hub would refuse the front matter, by its specification; empty when it would not."""
     found = _FRONT_MATTER.match(card)
@@ -120,19 +137,7 @@ def _body(run: TrainingRun, words: Words) -> Document:
         ["split", "samples", "sha256"],
         [[name, split["n"], split["digest"][:16]] for name, split in splits.items()],
     )
-    training = run.config.training
-    document.section("Training").table(
-        ["setting", "value"],
-        [
-            ["epochs done", len(run.telemetry.epochs)],
-            ["best epoch", run.best_logged_epoch()],
-            ["batch size", training.batch_size],
-            ["optimizer", training.optimizer],
-            ["learning rate", training.learning_rate],
-            ["seed", run.config.seed],
-            ["parameters", sum(value.numel() for value in run.checkpoint("best").model.values())],
-        ],
-    )
+    training_table(document.section("Training"), run)
     document.section("Evaluation").paragraph("On the test set, opened once by this model:")
     scores_table(document, run.evaluation.test)
     document.paragraph(calibration_text(run))

@@ -45,6 +45,32 @@ class Alarm:
         return f"{self.rule}: {self.value} is {self.found:.6g}, not {self.expected:.6g} ({apart})"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Reading:
+    """What one rule sees in a window: the means of its values, and how many scales they are off."""
+
+    rule: str
+    values: Sequence[str]
+    found: Array
+    expected: Array
+    distances: Array
+    threshold: float
+
+    def alarm(self) -> Alarm | None:
+        """The alarm of the value that departs furthest, if that is beyond the threshold."""
+        worst = int(self.distances.argmax())
+        if not self.distances[worst] > self.threshold + SLACK:
+            return None
+        return Alarm(
+            rule=self.rule,
+            value=self.values[worst],
+            found=float(self.found[worst]),
+            expected=float(self.expected[worst]),
+            departure=float(self.distances[worst]),
+            threshold=self.threshold,
+        )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Monitor:
     """The rules of a released model."""
@@ -55,6 +81,8 @@ class Monitor:
     slow_ms: float
     one_by_one: bool = False
     """Requests differ in shape: given as a list, watched by size, mean and deviation."""
+    model: str = ""
+    """The released model, as `pytest-mltrainer releases` names it."""
 
     @classmethod
     def load(cls, folder: Path | str) -> "Monitor":
@@ -66,10 +94,16 @@ class Monitor:
             kind=stored["kind"],
             slow_ms=stored["slow_ms"],
             one_by_one=stored["one_by_one"],
+            model=stored["model"],
         )
 
     def check(self, inputs: Any, outputs: Any, latencies_ms: Sequence[float]) -> list[Alarm]:
-        """The alarms of a window; empty when all is well.
+        """The alarms of a window; empty when all is well. Arguments and errors are `read`'s."""
+        found = (reading.alarm() for reading in self.read(inputs, outputs, latencies_ms))
+        return [alarm for alarm in found if alarm is not None]
+
+    def read(self, inputs: Any, outputs: Any, latencies_ms: Sequence[float]) -> list[Reading]:
+        """What each rule sees in a window.
 
         `inputs` as the model takes them (an array, or a nesting of arrays), or, `one_by_one`, a
         list of such batches with one request each; `outputs` as it gives them, `latencies_ms` one
@@ -85,31 +119,27 @@ class Monitor:
         fewest = min(len(np.asarray(outputs)), len(latencies_ms))
         if fewest < self.window:
             raise ValueError(f"a window of {fewest} requests, wanted at least {self.window}")
-        found = (self._judged(name, values[name]) for name in self.rules)
-        return [alarm for alarm in found if alarm is not None]
+        return [self._reading(name, values[name]) for name in self.rules]
 
-    def _judged(self, name: str, values: Array) -> Alarm | None:
+    def _reading(self, name: str, values: Array) -> Reading:
         rule = self.rules[name]
         expected, scale = np.asarray(rule["mean"]), np.asarray(rule["scale"])
-        means = window_means(values)
+        means, threshold = window_means(values), float(rule["threshold"])
         if means.shape != expected.shape:
-            return Alarm(
-                rule=name, value="number of values", found=len(means), expected=len(expected),
-                departure=float("inf"), threshold=rule["threshold"],
+            return Reading(
+                rule=name, values=["number of values"], found=np.asarray([len(means)]),
+                expected=np.asarray([len(expected)]), distances=np.asarray([np.inf]),
+                threshold=threshold,
             )  # fmt: skip
         # A mean is missing where no request of the window has the value: `not_finite` tells.
-        departures = np.nan_to_num(np.abs(means - expected) / scale, nan=0.0)
-        worst = int(departures.argmax())
-        if not departures[worst] > rule["threshold"] + SLACK:
-            return None
-        name_of_value = rule["values"][worst]
-        return Alarm(
+        distances = np.nan_to_num(np.abs(means - expected) / scale, nan=0.0)
+        return Reading(
             rule=name,
-            value=f"rank of {name_of_value}" if "grid" in rule else name_of_value,
-            found=float(means[worst]),
-            expected=float(expected[worst]),
-            departure=float(departures[worst]),
-            threshold=float(rule["threshold"]),
+            values=[f"rank of {value}" if "grid" in rule else value for value in rule["values"]],
+            found=means,
+            expected=expected,
+            distances=distances,
+            threshold=threshold,
         )
 
 

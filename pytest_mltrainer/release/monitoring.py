@@ -86,9 +86,12 @@ class Reference:
 
 
 def calibrated_rules(
-    reference: Reference, latencies_ms: Array, slow_ms: float | None
+    reference: Reference, latencies_ms: Array, slow_ms: float | None, model: str = ""
 ) -> dict[str, Any]:
-    """`monitoring_rules.json`. `slow_ms`: the limit of the configuration, if there is one."""
+    """`monitoring_rules.json`. `slow_ms`: the limit of the configuration, if there is one.
+
+    `model` names the model that the rules are for.
+    """
     leaves, outputs = reference.half("calibration")
     halves = {name: len(rows) for name, rows in reference.rows.items()}
     window = int(np.clip(halves["calibration"], *WINDOWS))
@@ -106,6 +109,7 @@ def calibrated_rules(
     rules["not_finite"]["threshold"] = 0.0
     rules["latency"] = _latency_rule(monitor.slow_calls(list(known), slow), window, len(rules) + 1)
     return {
+        "model": model,
         "kind": reference.kind,
         "window": window,
         "slow_ms": slow,

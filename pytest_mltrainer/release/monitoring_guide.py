@@ -8,12 +8,14 @@ from pytest_mltrainer.core.measurement import number
 from pytest_mltrainer.documents.markdown import Document, code
 from pytest_mltrainer.documents.words import Words
 from pytest_mltrainer.export.served import FOLDER
+from pytest_mltrainer.release.advice import ADVICE
+from pytest_mltrainer.release.monitor_metrics import ALARMS, DISTANCE, THRESHOLD, WINDOWS
 from pytest_mltrainer.release.monitoring import Reference
 from pytest_mltrainer.release.monitoring_proof import FAULTS, Proof, prove
-from pytest_mltrainer.release.service import LATENCIES, RULES
+from pytest_mltrainer.release.service import ALERTS, LATENCIES, RULES
 from pytest_mltrainer.training.run import TrainingRun
 
-SECTIONS = ("Rules", "Use", "False alarms", "Planted faults", "At an alarm")
+SECTIONS = ("Rules", "Use", "Prometheus", "False alarms", "Planted faults", "At an alarm")
 USE = """
 from monitor import Monitor
 
@@ -21,15 +23,13 @@ monitor = Monitor.load("final_model")
 for alarm in monitor.check(inputs, outputs, latencies_ms):
     print(alarm.text())
 """
-ADVICE = {
-    "input_drift": "Compare the preprocessing of the service with that of training, then the "
-    "source of the data.",
-    "input_spread": "Look for a change of unit or scale, or for requests of a new kind.",
-    "label_shift": "Check whether the world has changed; label a sample and measure again.",
-    "confidence": "Label a sample of recent requests and measure again before trusting answers.",
-    "not_finite": "Stop the requests that hold values which are not finite; repair their source.",
-    "latency": "Look at load and hardware; roll back if only the release is new.",
-}
+EXPOSED = """
+from monitor_metrics import CONTENT_TYPE, Metrics
+
+metrics = Metrics(monitor)
+alarms = metrics.check(inputs, outputs, latencies_ms)
+body = metrics.text()  # what GET /metrics answers, with the header Content-Type: CONTENT_TYPE
+"""
 
 
 def proof_of(run: TrainingRun) -> Proof:
@@ -71,6 +71,7 @@ def monitoring_guide(run: TrainingRun, words: Words, proof: Proof) -> str:
             "each, as the model was asked. Watched are size, mean and standard deviation."
         )
     document.code_block(USE, "python")
+    _prometheus(document, stored)
     _false_alarms(document, stored, proof)
     document.section("Planted faults").table(
         ["fault", "what was done", "rule", "windows with its alarm"],
@@ -84,6 +85,28 @@ def monitoring_guide(run: TrainingRun, words: Words, proof: Proof) -> str:
     )
     document.quote(words.quote("contacts"))
     return document.text()
+
+
+def _prometheus(document: Document, stored: dict[str, Any]) -> None:
+    document.section("Prometheus").paragraph(
+        "The same alarms from Prometheus: load ", code(ALERTS), " there as rules (",
+        code("rule_files"), "), and let the service expose what they compare.",
+    )  # fmt: skip
+    document.code_block(EXPOSED, "python")
+    document.table(
+        ["metric", "labels", "says"],
+        [
+            [code(DISTANCE), "model, rule, value", "the last window, in scales"],
+            [code(THRESHOLD), "model, rule", "beyond which the rule alarms"],
+            [code(WINDOWS), "model", "windows checked so far"],
+            [code(ALARMS), "model, rule", "windows with an alarm so far"],
+        ],
+    )
+    document.paragraph(
+        "Its alerts look at distances of the model ", code(stored["model"]), " alone and fire at "
+        "once where the monitor alarms. Check no more than one window between two scrapes: of "
+        "others only the counters tell.",
+    )  # fmt: skip
 
 
 def _false_alarms(document: Document, stored: dict[str, Any], proof: Proof) -> None:

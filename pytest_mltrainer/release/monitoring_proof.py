@@ -1,7 +1,8 @@
 """The released monitor at work: quiet on sound windows, alarmed by each planted fault.
 
 A fresh process that has only NumPy to go by imports `monitor.py` from a copy of the final model's
-folder, as a service would, and checks windows of the half that calibrated nothing.
+folder, as a service would, and checks windows of the half that calibrated nothing. The alerts for
+Prometheus are compared with its alarms, by the numbers that it exposes.
 """
 
 import json
@@ -20,7 +21,11 @@ from pytest_mltrainer.core.errors import UserError
 from pytest_mltrainer.release.monitoring import Reference, latency_halves
 
 SOUND_WINDOWS, FAULT_WINDOWS = 1_000, 50
+EXPOSED = 10
+"""Every such sound window is also judged as Prometheus would, and every one with a fault."""
 TIMEOUT_S = 300.0
+RELEASED = ("monitor.py", "monitor_metrics.py", "monitoring_rules.json", "prometheus_rules.yml")
+"""What of the final model's folder is at work."""
 FAULTS = {
     "shift": ("input_drift", "each input moved by 3 of its standard deviations"),
     "spread": ("input_spread", "each input ten times as far from its mean"),
@@ -35,15 +40,20 @@ FAULTS = {
 """By name: the rule that must alarm, and what is done to the windows."""
 
 _PROGRAM = """
-import json, sys
+import json, re, sys
 import numpy as np
 from pathlib import Path
-import monitor
+import monitor, monitor_metrics
 
 data = dict(np.load("proof.npz"))
 order = json.loads(Path("order.json").read_text())
 names, sound, faulty = order["names"], order["sound"], order["faulty"]
 watch = monitor.Monitor.load(".")
+metrics = monitor_metrics.Metrics(watch)
+alerts = Path("prometheus_rules.yml").read_text()
+limits = {rule: float(limit) for rule, limit in re.findall(r'rule="(\\w+)"}\\) > (\\S+)', alerts)}
+distance = re.compile(rf'^{monitor_metrics.DISTANCE}{{.*?rule="(\\w+)",.* (\\S+)$', re.MULTILINE)
+parted = []
 generator = np.random.default_rng(1)
 outputs, latencies = data["outputs"], data["latencies"]
 if watch.one_by_one:
@@ -84,6 +94,11 @@ def rarest():
     return np.argsort(column, kind="stable")[-max(len(column) // 20, 1):]
 
 
+def fired():
+    told = distance.findall(metrics.text())
+    return {rule for rule, found in told if float(found) > limits.get(rule, float("inf"))}
+
+
 def alarms(fault, count):
     found = []
     rows = np.arange(len(outputs))
@@ -104,7 +119,7 @@ def alarms(fault, count):
         rows = rarest()
         if rows is None:
             answers, rows = answers[..., ::-1], np.arange(len(outputs))
-    for _ in range(count):
+    for number in range(count):
         drawn = generator.choice(rows, watch.window)
         given, said = asked(parts, drawn), answers[drawn]
         if fault == "NaN burst":
@@ -112,6 +127,11 @@ def alarms(fault, count):
             said[0] = np.nan
         taken = generator.choice(times, watch.window)
         found.append([alarm.rule for alarm in watch.check(given, said, taken)])
+        if not fault and number % order["exposed"]:
+            continue
+        metrics.check(given, said, taken)
+        if fired() != set(found[-1]):
+            parted.append(found[-1])
     return found
 
 
@@ -119,19 +139,25 @@ print(json.dumps({
     "torch": "torch" in sys.modules,
     "sound": alarms("", sound),
     "faults": {fault: alarms(fault, faulty) for fault in order["faults"]},
+    "parted": len(parted),
 }))
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
-    """What the monitor said: shares of windows with an alarm."""
+    """What the monitor said: shares of windows with an alarm.
+
+    `parted` counts the windows, of those judged both ways, in which the alerts for Prometheus say
+    otherwise than the monitor.
+    """
 
     false_alarms: float
     false_by_rule: Mapping[str, float]
     windows: int
     detected: Mapping[str, float]
     needs_torch: bool
+    parted: int
 
 
 class MonitorFailed(UserError):
@@ -146,8 +172,7 @@ def prove(
     faults = [fault for fault, (rule, _) in FAULTS.items() if rule in rules]
     _, latencies = latency_halves(latencies_ms)
     with tempfile.TemporaryDirectory(prefix="mltrainer-monitor-") as copy:
-        for name in ("monitor.py", "monitoring_rules.json"):
-            shutil.copy(folder / name, copy)
+        _copy_released(folder, Path(copy))
         np.savez(
             Path(copy) / "proof.npz",
             allow_pickle=False,
@@ -159,6 +184,7 @@ def prove(
             "names": names,
             "sound": SOUND_WINDOWS,
             "faulty": FAULT_WINDOWS,
+            "exposed": EXPOSED,
             "faults": faults,
         }
         (Path(copy) / "order.json").write_text(json.dumps(order), encoding="utf-8")
@@ -177,7 +203,16 @@ def prove(
             for fault in faults
         },
         needs_torch=said["torch"],
+        parted=said["parted"],
     )
+
+
+def _copy_released(folder: Path, copy: Path) -> None:
+    for name in RELEASED:
+        try:
+            shutil.copy(folder / name, copy)
+        except OSError as error:
+            raise MonitorFailed(f"{folder / name}: not readable ({error.strerror})") from error
 
 
 def _arrays(reference: Reference) -> tuple[list[str], dict[str, Any]]:

@@ -88,7 +88,7 @@ def comparisons(run: TrainingRun, rivals: list[Rival]) -> Iterator[Comparison]:
     other samples.
     """
     own = run.evaluation.test.predictions
-    slices = _slices(run)
+    slices = slices_of_test(run)
     guards = {
         metric_named(name, run.task.kind): margin
         for name, margin in run.config.objective.guards.items()
@@ -109,7 +109,7 @@ def comparisons(run: TrainingRun, rivals: list[Rival]) -> Iterator[Comparison]:
                 n=len(rows),
                 advantage=None
                 if where and len(rows) < FEWEST_IN_SLICE
-                else _advantage(run, metric, _rows(own, rows), _rows(other, rows), confidence),
+                else _advantage(run, metric, rows_of(own, rows), rows_of(other, rows), confidence),
             )
 
 
@@ -121,7 +121,8 @@ def _advantage(
     return paired_difference(metric, *pair, confidence)
 
 
-def _slices(run: TrainingRun) -> dict[str, Any]:
+def slices_of_test(run: TrainingRun) -> dict[str, Any]:
+    """The rows of the test set in each slice that `Task.slice_key` names."""
     samples = len(run.splits.test)  # type: ignore[arg-type]
     keys = [run.task.slice_key("test", index) for index in range(samples)]
     return {
@@ -130,7 +131,8 @@ def _slices(run: TrainingRun) -> dict[str, Any]:
     }
 
 
-def _rows(predictions: Predictions, rows: Any) -> Predictions:
+def rows_of(predictions: Predictions, rows: Any) -> Predictions:
+    """The predictions of some samples."""
     return Predictions(outputs=predictions.outputs[rows], targets=predictions.targets[rows])
 
 

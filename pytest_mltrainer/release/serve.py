@@ -33,7 +33,7 @@ class Predictor:
     """The exported model of a folder. Raises Refused when it is damaged or cannot be loaded."""
 
     def __init__(self, folder: Path = HERE) -> None:
-        """Load the first export that `model.json` names, an ONNX file where there is one.
+        """Load the export that `model.json` says is served.
 
         Nothing is loaded before every file has the bytes that `model.json` names.
         """
@@ -41,11 +41,9 @@ class Predictor:
         self.manifest = _read(folder / "model.json")
         if damaged := self.damaged():
             raise Refused(f"not the files that model.json names: {', '.join(damaged)}")
-        names = sorted(self.manifest["files"], key=lambda name: not name.endswith(".onnx"))
-        exports = [name for name in names if Path(name).suffix in LOADERS]
-        if not exports:
-            raise Refused(f"{folder / 'model.json'} names no export that can be served")
-        self.file = exports[0]
+        self.file = self.manifest["served"]
+        if Path(self.file).suffix not in LOADERS:
+            raise Refused(f"{self.file} cannot be served: wanted {', '.join(LOADERS)}")
         try:
             self._run = LOADERS[Path(self.file).suffix](folder / self.file)
         except Exception as error:  # each runtime has exceptions of its own

@@ -104,9 +104,19 @@ def test_other_budgets_train_the_learning_curve_again_and_nothing_else(world: Wo
 
 def test_the_proposed_configuration_goes_stale_with_every_section() -> None:
     documents = next(step for step in STEPS["diagnostics"] if step.name == "documents")
-    # Who signs and where releases go changes nothing that could be tried.
-    unconcerned = {"phases", "approval", "release"}
+    # Who signs, where releases go, which documents they have: nothing of it could be tried.
+    unconcerned = {"phases", "approval", "release", "documents"}
     assert set(documents.config) == set(Config.model_fields) - unconcerned
+
+
+def test_a_profile_of_the_documents_redoes_them_and_its_words_do_then(world: World) -> None:
+    world.bring("planning", "baseline", "finalization")
+    world.write("training_config.yaml", CONFIG + "documents: {profile: eu-ai-act}\n")
+    assert world.state("finalization").redo == ("documents",)
+    world.do("finalization")
+    assert world.state("finalization").is_done
+    world.write("docs/model/eu_ai_act.md", "## Risks\n\nNone.\n")
+    assert world.state("finalization").redo == ("documents",)
 
 
 def test_another_baseline_makes_its_diagnosis_stale(world: World) -> None:

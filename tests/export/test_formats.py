@@ -26,7 +26,13 @@ from torch import nn
 
 from pytest_mltrainer.core.errors import StorageError
 from pytest_mltrainer.export.elsewhere import load_elsewhere
-from pytest_mltrainer.export.format import Exported, ExportError, exporters, load_export
+from pytest_mltrainer.export.format import (
+    Exported,
+    ExportError,
+    exporters,
+    load_export,
+    precision_of,
+)
 from pytest_mltrainer.export.onnx import OnnxExporter
 from pytest_mltrainer.export.onnx_model import OnnxModel
 from pytest_mltrainer.export.parity import compare
@@ -41,7 +47,7 @@ from pytest_mltrainer.export.signature import (
 )
 from pytest_mltrainer.export.torch_model import TorchExportModel, TorchScriptModel
 
-FORMATS = exporters({})
+FORMATS = {name: found for name, found in exporters({}).items() if not precision_of(found)}
 each_format = pytest.mark.parametrize("name", sorted(FORMATS))
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 from planted import DOCUMENTS, Copied, Fault, as_parameters, edit, edit_task, evaluate_again
 from support import inside, judge_check, phase_folder, reseal, run_pytest
 
@@ -15,6 +16,7 @@ from pytest_mltrainer.core.config import load_config
 from pytest_mltrainer.core.project import Project
 from pytest_mltrainer.core.verdict import CheckResult
 from pytest_mltrainer.release.documents import MONITORING_GUIDE, final_documents
+from pytest_mltrainer.release.sbom import serial_number
 from pytest_mltrainer.release.service import SERVICE_FILES
 from pytest_mltrainer.training.run import TrainingRun
 
@@ -153,6 +155,64 @@ def monitor_that_sleeps(project: Path) -> None:
     )
 
 
+def version_edited_in_the_bill(project: Path) -> None:
+    with_bill(project, lambda libraries: libraries["numpy"].update(version="0.0.1"))
+
+
+def licence_edited_in_the_bill(project: Path) -> None:
+    with_bill(project, lambda libraries: libraries["onnxruntime"].update(licenses=[]))
+
+
+def package_left_out_of_the_bill(project: Path) -> None:
+    with_bill(project, lambda libraries: libraries.pop("protobuf"))
+
+
+def metric_edited_in_the_bill(project: Path) -> None:
+    edit(folder(project) / "final_model/sbom.cdx.json", '"value": "0.9692"', '"value": "0.9992"')
+    write_again(project, "deployment_guide.md")
+
+
+def weights_of_another_model_in_the_bill(project: Path) -> None:
+    path = folder(project) / "final_model/sbom.cdx.json"
+    bill = json.loads(path.read_text())
+    bill["metadata"]["component"]["hashes"][0]["content"] = "0" * 64
+    path.write_text(json.dumps(bill))
+    write_again(project, "deployment_guide.md")
+
+
+def with_bill(project: Path, change: Callable[[dict[str, dict[str, object]]], object]) -> None:
+    """Change the packages of the bill, and number it as if it had been made so."""
+    path = folder(project) / "final_model/sbom.cdx.json"
+    bill = json.loads(path.read_text())
+    libraries = {library["name"]: library for library in bill["components"]}
+    change(libraries)
+    bill["components"] = list(libraries.values())
+    bill["serialNumber"] = serial_number(bill)
+    path.write_text(json.dumps(bill))
+    write_again(project, "deployment_guide.md")
+
+
+def threshold_of_an_alert_edited(project: Path) -> None:
+    path = folder(project) / "final_model/prometheus_rules.yml"
+    text = path.read_text()
+    path.write_text(re.sub(r'(rule="latency"}\) > )\S+', r"\g<1>0.9", text))
+
+
+def alert_left_out(project: Path) -> None:
+    path = folder(project) / "final_model/prometheus_rules.yml"
+    alerts = yaml.safe_load(path.read_text())
+    del alerts["groups"][0]["rules"][0]
+    path.write_text(yaml.safe_dump(alerts))
+
+
+def metrics_that_tell_half_of_a_distance(project: Path) -> None:
+    edit(
+        folder(project) / "final_model/monitor_metrics.py",
+        "float(distance)",
+        "float(distance) / 2",
+    )
+
+
 def false_alarms_embellished(project: Path) -> None:
     path = folder(project) / MONITORING_GUIDE
     path.write_text(re.sub(r"\d\.\d% had an alarm", "0.05% had an alarm", path.read_text()))
@@ -185,6 +245,31 @@ FAULTS = [
         check="finalization/deployment_guide",
         plant=service_that_does_not_start,
         says=r"--health: exit status 1: .*no_such_module",
+    ),
+    Fault(
+        check="finalization/deployment_guide",
+        plant=version_edited_in_the_bill,
+        says=r'sbom\.cdx\.json .*: components / numpy / version: found "0\.0\.1", wanted "\d',
+    ),
+    Fault(
+        check="finalization/deployment_guide",
+        plant=licence_edited_in_the_bill,
+        says=r"components / onnxruntime / licenses: found \[\], wanted nothing",
+    ),
+    Fault(
+        check="finalization/deployment_guide",
+        plant=package_left_out_of_the_bill,
+        says=r'components / protobuf / .*: found nothing, wanted "',
+    ),
+    Fault(
+        check="finalization/deployment_guide",
+        plant=metric_edited_in_the_bill,
+        says=r'performanceMetrics / 0 / value: found "0\.9992", wanted "0\.9692"',
+    ),
+    Fault(
+        check="finalization/deployment_guide",
+        plant=weights_of_another_model_in_the_bill,
+        says=r'metadata / component / hashes / 0 / content: found "0{64}"',
     ),
     Fault(
         check="finalization/deployment_guide",
@@ -276,6 +361,21 @@ FAULTS = [
         check="finalization/monitoring_guide",
         plant=monitor_that_sleeps,
         says=r"shift .*an alarm of input_drift: 0",
+    ),
+    Fault(
+        check="finalization/monitoring_guide",
+        plant=threshold_of_an_alert_edited,
+        says=r'prometheus_rules\.yml that .*: line \d+: found .*rule="latency"}\) > 0\.9',
+    ),
+    Fault(
+        check="finalization/monitoring_guide",
+        plant=alert_left_out,
+        says=r"prometheus_rules\.yml .*recomputed .*MltrainerConfidence",
+    ),
+    Fault(
+        check="finalization/monitoring_guide",
+        plant=metrics_that_tell_half_of_a_distance,
+        says=r"windows in which Prometheus alerts otherwise than it alarms: [1-9]\d*, wanted 0",
     ),
     Fault(
         check="finalization/monitoring_guide",

@@ -1,6 +1,7 @@
 """The monitor and its calibration: values by kind, quiet by chance, loud at faults, any shape."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_mltrainer.release import monitor
+from pytest_mltrainer.release import monitor, monitor_metrics
 from pytest_mltrainer.release.inputs import Leaf, nested
 from pytest_mltrainer.release.monitor import Alarm, Monitor
 from pytest_mltrainer.release.monitoring import FALSE_ALARM_LIMIT, calibrated_rules
 from pytest_mltrainer.release.monitoring_proof import FAULTS, prove
+from pytest_mltrainer.release.prometheus import prometheus_rules
 
 Array = np.ndarray[Any, Any]
 LATENCIES = np.random.default_rng(5).gamma(4.0, 0.25, 200)
@@ -209,12 +211,14 @@ def test_the_released_monitor_is_proven_one_by_one(tmp_path: Path) -> None:
     sound = Texts(1)
     rules = calibrated_rules(sound, LATENCIES, None)  # type: ignore[arg-type]
     (tmp_path / "monitoring_rules.json").write_text(json.dumps(rules))
-    (tmp_path / "monitor.py").write_text(Path(monitor.__file__).read_text())
+    (tmp_path / "prometheus_rules.yml").write_text(prometheus_rules(rules))
+    for module in (monitor, monitor_metrics):
+        shutil.copy(str(module.__file__), tmp_path)
     proof = prove(tmp_path, sound, LATENCIES, set(rules["rules"]))  # type: ignore[arg-type]
     assert proof.false_alarms <= FALSE_ALARM_LIMIT
     assert proof.detected.keys() == FAULTS.keys()
     assert min(proof.detected.values()) >= 0.95, proof.detected
-    assert not proof.needs_torch
+    assert (proof.needs_torch, proof.parted) == (False, 0)
 
 
 def test_a_window_too_small_or_of_another_shape_is_told() -> None:
