@@ -2,7 +2,7 @@
 
 import math
 
-from pytest_mltrainer.diagnostics.data_facts import texts
+from pytest_mltrainer.diagnostics.data_facts import texts, trained
 from pytest_mltrainer.diagnostics.readings import broken, epoch_values, lookup, number_in, text_in
 
 from pytest_mltrainer.core.evidence import (
@@ -26,18 +26,19 @@ CERTAIN = 0.95
 def detect(evidence: Evidence) -> Diagnosis | None:
     """Speaks on any NaN or infinity in inputs or targets of a split that was read.
 
-    Silent after a training whose losses were finite throughout, on training and validation: the
-    model or the loss masks such values, as on purpose. Values of the test split still count.
+    Silent on inputs while the fresh model answers rows with a missing value by finite outputs, and
+    after a training whose losses were finite throughout, on training and validation: the model or
+    the loss masks such values, as on purpose. Values of the test split still count where no other
+    split has any in their column, and in its targets.
     """
     if not isinstance(lookup(evidence.profile, "nonfinite"), dict):
         raise NotJudged("the profile of the data does not count values that are not finite")
-    masked = _masked(evidence)
     bad = [
         (split, part)
         for split in SPLITS
         for part in PARTS
         if (number_in(evidence.profile, "nonfinite", split, part, "count") or 0) > 0
-        and not (masked and split != "test")
+        and not _masked(evidence, split, part)
     ]
     if not bad:
         if lookup(evidence.profile, "inputs", "judged") is False:
@@ -56,7 +57,29 @@ def detect(evidence: Evidence) -> Diagnosis | None:
     )
 
 
-def _masked(evidence: Evidence) -> bool:
+def _masked(evidence: Evidence, split: str, part: str) -> bool:
+    """Whether the values do no harm, as far as the training or, before one, the probe says."""
+    found = lookup(evidence.profile, "nonfinite", split, part)
+    if not trained(evidence):
+        return part == "inputs" and _answers(evidence, found)
+    if not _stayed_finite(evidence):
+        return False
+    if split != "test":
+        return True
+    seen_before = number_in(found, "here_only") == 0 and bool(
+        sum(number_in(evidence.profile, "nonfinite", s, part, "count") or 0 for s in SPLITS[:2])
+    )
+    return part == "inputs" and (seen_before or _answers(evidence, found))
+
+
+def _answers(evidence: Evidence, found: object) -> bool:
+    """Whether the fresh model gives finite outputs for such values."""
+    facts = lookup(evidence.probes, "masking")
+    kinds = ("nan", "infinite") if number_in(found, "infinite") else ("nan",)
+    return all(lookup(facts, kind) is True for kind in kinds)
+
+
+def _stayed_finite(evidence: Evidence) -> bool:
     losses = [
         value
         for split in ("train", "validation")

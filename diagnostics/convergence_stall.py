@@ -1,10 +1,10 @@
 """The training stands still while the model is hardly better than a trivial one."""
 
-import math
 from itertools import pairwise
 
 from pytest_mltrainer.diagnostics.fixes import lower_rate, raise_rate
 from pytest_mltrainer.diagnostics.layer_readings import update_ratio
+from pytest_mltrainer.diagnostics.pace import least_travel, travel
 from pytest_mltrainer.diagnostics.readings import (
     adaptive,
     broken,
@@ -26,6 +26,7 @@ from pytest_mltrainer.diagnostics.scores import (
     NEAR_TRIVIAL,
     Scores,
     attainable,
+    is_held_back,
     near_linear,
     read_scores,
     reference,
@@ -47,9 +48,6 @@ FALL_LIMIT = 0.03
 DECAYED = 0.01
 SLOW_FALL = 0.15
 ABOVE_START = 0.2
-# Weights start near 0.1 in size. Adam moves each by the learning rate at most; SGD moves all
-# together by learning rate times gradient norm. Below these sums nothing can have been learned.
-ADAPTIVE_TRAVEL, PLAIN_TRAVEL = 0.02, 0.1
 SLOW_TRAVEL = 0.5
 SLOW_UPDATE, HIGH_UPDATE, ROSE = 1e-4, 0.1, 2.0
 # Learning rates far outside of what the methods are used with: (Adam and its kin, SGD).
@@ -178,9 +176,8 @@ def _story(evidence: Evidence, curve: list[float]) -> str:
         return "warm-up"
     if peak > 0 and mean(last_third(rates)) < DECAYED * peak:
         return "decayed"
-    travel = _travel(evidence)
-    still = ADAPTIVE_TRAVEL if adaptive(evidence) else PLAIN_TRAVEL
-    if travel is not None and travel < still:
+    moved = travel(evidence)
+    if moved is not None and moved < least_travel(evidence):
         return "too low"
     start = _start(evidence, curve)
     high, low = (VERY_HIGH[0], VERY_LOW[0]) if adaptive(evidence) else (VERY_HIGH[1], VERY_LOW[1])
@@ -191,23 +188,11 @@ def _story(evidence: Evidence, curve: list[float]) -> str:
         return "too high"
     falls = sum(after < before for before, after in pairwise(curve))
     steady = falls >= 0.7 * (len(curve) - 1) and fall(last_third(curve)) > 0.2 * fall(curve)
-    slow = not adaptive(evidence) or travel is None or travel < SLOW_TRAVEL
+    slow = not adaptive(evidence) or moved is None or moved < SLOW_TRAVEL
     if (steady and slow and 0 < fall(curve) < SLOW_FALL) or 0 < peak <= low:
         return "too low"
-    return "held down" if high_decay(evidence) or high_dropout(evidence) else "stuck"
-
-
-def _travel(evidence: Evidence) -> float | None:
-    """How far the weights can have moved; None when it was not recorded or is not finite."""
-    rates = step_values(evidence, "learning_rate")
-    norms = step_values(evidence, "gradient_norm")
-    momentum = finite(setting(evidence, "training.momentum")) or 0.0
-    if adaptive(evidence):
-        total = sum(rates)
-    else:
-        moves = (rate * norm for rate, norm in zip(rates, norms, strict=False))
-        total = sum(moves) / max(1 - momentum, 0.01)
-    return total if rates and math.isfinite(total) else None
+    held_down = high_decay(evidence) or high_dropout(evidence) or is_held_back(evidence)
+    return "held down" if held_down else "stuck"
 
 
 def _where(evidence: Evidence) -> str:

@@ -1,5 +1,6 @@
 """How detectors read the profile's comparisons of samples, and whether a finding did harm."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -7,6 +8,10 @@ from pytest_mltrainer.diagnostics.readings import lookup, number_in, text_in
 from pytest_mltrainer.diagnostics.scores import is_well
 
 from pytest_mltrainer.core.evidence import Evidence, NotJudged
+
+CHANCE_ERRORS = 3.0
+# A reference that errs nearly as often as the most frequent class cannot tell noise.
+TELLING = 0.7
 
 
 def judged_part(evidence: Evidence, *path: str) -> Mapping[str, Any]:
@@ -49,11 +54,26 @@ def did_no_harm(evidence: Evidence) -> bool:
 
 
 def shared_share(evidence: Evidence, pair: str) -> float:
-    """The share of a pair's samples that are equal or nearly so, beyond what chance explains."""
+    """The share of a pair's samples that are equal or nearly so, beyond what chance explains.
+
+    Where a few categories repeat their rows by nature, both the share and what is expected of it
+    are counts that vary: an excess of under 3 of its standard errors is 0.
+    """
     overlap = lookup(evidence.profile, "overlap", pair)
     near = lookup(evidence.profile, "relations", "duplicates", "pairs", pair)
     by_chance = number_in(overlap, "chance") or 0.0
-    equal = number_in(overlap, "estimated") or number_in(overlap, "share") or 0.0
+    share = number_in(overlap, "share") or 0.0
+    rows = (number_in(overlap, "content") or 0.0) / share if share else 0.0
+    equal = number_in(overlap, "estimated") or share
     alike = number_in(near, "estimated") or 0.0
     expected = number_in(evidence.profile, "relations", "duplicates", "chance") or 0.0
-    return max(equal - by_chance, alike - max(by_chance, expected), 0.0)
+    return max(
+        _beyond(equal, by_chance, rows),
+        _beyond(alike, max(by_chance, expected), number_in(near, "of") or 0.0),
+        0.0,
+    )
+
+
+def _beyond(share: float, by_chance: float, rows: float) -> float:
+    spread = math.sqrt(2 * by_chance * (1 - by_chance) / rows) if rows and by_chance < 1 else 0.0
+    return share - by_chance if share - by_chance > CHANCE_ERRORS * spread else 0.0

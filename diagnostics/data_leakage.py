@@ -32,12 +32,14 @@ def detect(evidence: Evidence) -> Diagnosis | None:
     Shares are of the smaller split, less what chance explains (categories repeat by nature), and
     from 3 samples on. A column tells when looking the target up in it errs under 0.02 while all
     other columns together leave 0.1 or more: one strong column among other useful ones is silent.
+    It tells as well when real-valued targets lie exactly on one straight line in it in 5 % of the
+    rows, in training and in validation: an encoding of the target over all rows does that.
     Samples that were cropped, mirrored or reworded are not found.
     """
     if not isinstance(lookup(evidence.profile, "overlap"), Mapping):
         raise NotJudged("the profile of the data does not compare the splits")
     shared = [pair for pair in PAIRS if _leaks(evidence, pair)]
-    column = _column(evidence)
+    column = _column(evidence) or _on_a_line(evidence)
     symptoms = [symptom for pair in shared for symptom in _symptoms(evidence, pair)]
     symptoms += _alone(column)
     if not symptoms:
@@ -96,9 +98,33 @@ def _column(evidence: Evidence) -> Mapping[str, Any] | None:
     return facts if error <= ALONE_LIMIT and others >= OTHERS_LIMIT else None
 
 
+def _on_a_line(evidence: Evidence) -> Mapping[str, Any] | None:
+    """The facts of a column that equals the target, but for scale, in part of the rows; or None."""
+    facts = lookup(evidence.profile, "relations", "line")
+    shares = [number_in(facts, split) or 0.0 for split in ("train", "validation")]
+    if not isinstance(facts, Mapping) or min(shares) < SHARE_LIMIT:
+        return None
+    counts = [
+        number_in(evidence.profile, "splits", split, "sampled") or 0.0
+        for split in ("train", "validation")
+    ]
+    enough = all(n * share >= FEWEST_SAMPLES for n, share in zip(counts, shares, strict=True))
+    return {**facts, "columns": [text_in(facts, "column")]} if enough else None
+
+
 def _alone(column: Mapping[str, Any] | None) -> list[Symptom]:
     if column is None:
         return []
+    if "error" not in column:
+        return [
+            Symptom(
+                what=f"{split} targets that are column {text_in(column, 'column')} exactly, "
+                "but for scale",
+                measured=number_in(column, split) or 0.0,
+                limit=SHARE_LIMIT,
+            )
+            for split in ("train", "validation")
+        ]
     alone, others = number_in(column, "error") or 0.0, number_in(column, "others") or 0.0
     name = text_in(column, "column")
     return [
@@ -112,6 +138,11 @@ def _summary(shared: list[str], column: Mapping[str, Any] | None) -> str:
         return (
             f"Samples stand in two splits ({', '.join(shared)}): the scores on the second are too "
             "good."
+        )
+    if column is not None and "error" not in column:
+        return (
+            f"Column {text_in(column, 'column')} is the target itself, but for scale, in "
+            f"{number_in(column, 'validation') or 0:.0%} of the rows: it was made from the target."
         )
     return (
         f"Column {text_in(column, 'column')} alone tells the target, and all others together do "
@@ -166,6 +197,14 @@ def _fixes(
                 impact="high",
                 effort="medium",
                 predicted=_honest_range(evidence),
+            )
+        )
+    if column is not None and "error" not in column:
+        fixes.append(
+            Recommendation(
+                instruction="in Task.data, make encodings of the target from training rows only, "
+                "each without its own (sklearn.preprocessing.TargetEncoder does both)",
+                impact="high",
             )
         )
     if column is not None:

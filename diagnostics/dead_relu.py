@@ -18,7 +18,7 @@ from pytest_mltrainer.diagnostics.readings import (
     picture,
     setting,
 )
-from pytest_mltrainer.diagnostics.scores import is_learning, is_well, near_linear
+from pytest_mltrainer.diagnostics.scores import is_held_back, is_learning, is_well, near_linear
 
 from pytest_mltrainer.core.evidence import (
     Cause,
@@ -44,7 +44,8 @@ def detect(evidence: Evidence) -> Diagnosis | None:
     module or a function; without that probe, on the whole of each batch sampled in the later half,
     an upper bound. Needs 64 rows either way. Before training: 90 % of a layer of the fresh model.
     Silent when the model does well: wide layers may keep some units for few inputs; and under a
-    weight decay so strong that it takes the weights away, which `underfitting` tells.
+    weight decay so strong that it takes the weights away, which `underfitting` tells, as it tells
+    of half a layer that is idle where dropout and its kin keep the model from learning.
     """
     has_run = trained(evidence)
     shares = _shares(evidence) if has_run else at_first(evidence, "dead")
@@ -55,6 +56,8 @@ def detect(evidence: Evidence) -> Diagnosis | None:
     place = max(shares, key=lambda entry: shares[entry])
     share = shares[place]
     if share < WARN or (share < DEAD and (not has_run or is_learning(evidence))):
+        return None
+    if share < DEAD and is_held_back(evidence):
         return None
     died = _died(evidence, place) if has_run else False
     limit = DEAD if share >= DEAD else WARN

@@ -1,5 +1,6 @@
 """Recommendations that several diagnostics share."""
 
+from pytest_mltrainer.diagnostics.pace import USUAL_MOMENTUM, momentum
 from pytest_mltrainer.diagnostics.readings import adaptive, can_patch, finite, setting
 from pytest_mltrainer.diagnostics.scores import near_linear
 
@@ -8,6 +9,7 @@ from pytest_mltrainer.core.evidence import Evidence, Level, Recommendation
 RATE = "training.learning_rate"
 USUAL_RATES = (1e-3, 1e-2)
 """What Adam and its kin, and SGD are usually started with."""
+HIGH_MOMENTUM = 0.95
 
 
 def lower_rate(evidence: Evidence, *, impact: Level = "high") -> Recommendation:
@@ -51,6 +53,23 @@ def clipping(evidence: Evidence, *, impact: Level = "medium") -> list[Recommenda
             instruction="clip the gradient norm to 1.0",
             patch={"training.clip_norm": 1.0} if known else {},
             impact=impact,
+            predicted=near_linear(evidence),
+        )
+    ]
+
+
+def less_momentum(evidence: Evidence) -> list[Recommendation]:
+    """Momentum of 0.9, where it is over 0.95: a step counts 1 / (1 - momentum) times."""
+    if adaptive(evidence) or momentum(evidence) <= HIGH_MOMENTUM:
+        return []
+    times = 1 / max(1 - momentum(evidence), 1e-3)
+    known = can_patch(evidence, "training.momentum")
+    return [
+        Recommendation(
+            instruction=f"lower momentum to {USUAL_MOMENTUM}: at {momentum(evidence):g} each step "
+            f"counts {times:.0f} times",
+            patch={"training.momentum": USUAL_MOMENTUM} if known else {},
+            impact="high",
             predicted=near_linear(evidence),
         )
     ]

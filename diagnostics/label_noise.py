@@ -4,7 +4,19 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from pytest_mltrainer.diagnostics.data_facts import entries, judged_part, shared_share
+from pytest_mltrainer.diagnostics.batch_mixing import LEAK_LIMIT as MIXING_LIMIT
+from pytest_mltrainer.diagnostics.data_facts import (
+    TELLING,
+    entries,
+    judged_part,
+    shared_share,
+)
+from pytest_mltrainer.diagnostics.merged_classes import (
+    merged_pairs,
+    merged_rows,
+    merged_symptoms,
+    merged_text,
+)
 from pytest_mltrainer.diagnostics.readings import can_patch, lookup, number_in, setting, text_in
 from pytest_mltrainer.diagnostics.scores import overlapping_or_skewed, read_scores, skill
 
@@ -25,8 +37,6 @@ from pytest_mltrainer.training.diagnosing.remedies import more_decay, more_dropo
 # the noise costs the reference itself.
 EXCESS_LIMIT = 0.15
 LEAST_EXCESS = 0.05
-# A reference that errs nearly as often as the most frequent class cannot tell noise.
-TELLING = 0.7
 # 5 % of residuals are this large by chance.
 TAIL_LIMIT, LEAST_TAIL = 0.2, 0.12
 LEAK_LIMIT = 0.05
@@ -44,10 +54,14 @@ def detect(evidence: Evidence) -> Diagnosis | None:
     of Newcombe's 95 % interval must exceed 5 points. Of values: 20 % of training's residuals are
     larger than 95 % of validation's. After a training the model itself is asked as well, of any
     kind: in evaluation mode its best state is 6 points (R2: 0.15) and 4 standard errors worse on
-    the samples that it was trained on than on validation. Not judged where neither can tell, or
+    the samples that it was trained on than on validation. Pairs of classes are named where one
+    carries training rows of the other, as a model of validation sees it (`merged_pairs`), which may
+    be far fewer rows. Not judged where neither can tell, or
     where the splits share samples or differ in their source, which explains such a gap as well.
     Noise that is alike in both splits cannot be told from a hard problem and is not seen.
     """
+    if pairs := _merged(evidence):
+        return _by_pairs(evidence, pairs)
     _must_be_one_source(evidence)
     values = evidence.kind == "regression"
     own = _behind(evidence)
@@ -84,7 +98,8 @@ def _behind(evidence: Evidence) -> tuple[Symptom, ...] | None:
     """The best state's skill on validation above that on training; None where it was not asked.
 
     Empty where it is not behind, and where training samples are made harder on purpose: augmented,
-    or rebalanced to other shares of the classes than validation has.
+    or rebalanced to other shares of the classes than validation has. Where outputs depend on the
+    others of a batch, batches of other sizes make other scores: not asked either.
     """
     modes, scores = lookup(evidence.trained, "modes"), read_scores(evidence)
     train, rows = skill(evidence, number_in(modes, "eval")), number_in(modes, "rows")
@@ -92,6 +107,8 @@ def _behind(evidence: Evidence) -> tuple[Symptom, ...] | None:
         return None
     if lookup(evidence.profile, "random") is True or _rebalanced(evidence):
         return ()
+    if (number_in(evidence.probes, "mixing", "leak") or 0.0) > MIXING_LIMIT:
+        return None
     limit = BEHIND_VARIANCE if evidence.kind == "regression" else BEHIND_POINTS
     behind = scores.best_validation - train
     if behind <= max(limit, CERTAIN * _error(evidence, train, scores.best_validation, rows)):
@@ -128,6 +145,29 @@ def _by_model(evidence: Evidence, symptoms: tuple[Symptom, ...]) -> Diagnosis:
         confidence=confidence(symptoms),
         symptoms=symptoms,
         where=_worst(lookup(evidence.profile, "relations", "labels")),
+        recommendations=by_worth(_fixes(evidence)),
+    )
+
+
+def _merged(evidence: Evidence) -> list[Mapping[str, Any]]:
+    """The pairs of merged classes; other shares of the classes are what these make themselves."""
+    shares = shared_share(evidence, "train/validation")
+    ids = number_in(evidence.profile, "overlap", "train/validation", "ids") or 0
+    low = number_in(evidence.profile, "relations", "skew", "auc_low") or 0
+    is_one_source = not ids and shares < LEAK_LIMIT and low <= SKEW_LIMIT
+    return merged_pairs(evidence) if is_one_source else []
+
+
+def _by_pairs(evidence: Evidence, pairs: list[Mapping[str, Any]]) -> Diagnosis:
+    symptoms = merged_symptoms(pairs)
+    return Diagnosis(
+        id="label_noise",
+        cause=Cause.LABELS,
+        summary="Training labels put samples of one class into another, as a model of validation "
+        f"sees them, and not the other way round ({merged_text(pairs)}).",
+        confidence=confidence(symptoms),
+        symptoms=symptoms,
+        where=merged_rows(pairs),
         recommendations=by_worth(_fixes(evidence)),
     )
 

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+from pytest_mltrainer.diagnostics.data_facts import did_no_harm, trained
 from pytest_mltrainer.diagnostics.probed import probed
-from pytest_mltrainer.diagnostics.readings import number_in
+from pytest_mltrainer.diagnostics.readings import last_third, loss_curve, number_in
 
 from pytest_mltrainer.core.evidence import (
     Cause,
@@ -22,11 +23,14 @@ LOG_SHIFT = (0.9, 1.1)
 
 
 def detect(evidence: Evidence) -> Diagnosis | None:
-    """Speaks on one of four mismatches, the first that holds.
+    """Speaks on one of five mismatches, the first that holds.
 
     A class index beyond the outputs. A loss that is the same when the outputs are given to samples
     with other targets (to 0.1 %): shapes broadcast. A loss on log-probabilities (it falls by 1 for
-    each 1 added to all outputs) with outputs that are none. An output range in which even perfect
+    each 1 added to all outputs) with outputs that are none; where the outputs do not follow the
+    last layer upwards without limit they may be densities: then only once a training came out badly
+    or its loss fell without end. Of several labels, targets whose outputs the loss pays no heed to,
+    such as zeros where it wants -1. An output range in which even perfect
     outputs keep over 10 % of the loss of undecided ones: an activation before a loss that has its
     own, or targets out of reach. log_softmax before cross entropy changes nothing and is silent.
     Raises NotJudged without the probe, and when the loss refused every output it was asked about.
@@ -40,7 +44,8 @@ def detect(evidence: Evidence) -> Diagnosis | None:
         raise NotJudged("the loss has no finite value for outputs that match the targets")
     return (
         _unpaired(facts, paired, swapped)
-        or _wants_logarithms(facts)
+        or _wants_logarithms(evidence, facts)
+        or _unheard(facts)
         or _out_of_reach(evidence.kind, facts)
     )
 
@@ -84,11 +89,11 @@ def _unpaired(facts: Mapping[str, Any], paired: float, swapped: float) -> Diagno
     )
 
 
-def _wants_logarithms(facts: Mapping[str, Any]) -> Diagnosis | None:
+def _wants_logarithms(evidence: Evidence, facts: Mapping[str, Any]) -> Diagnosis | None:
     shift = number_in(facts, "shift")
     if shift is None or not LOG_SHIFT[0] <= shift <= LOG_SHIFT[1]:
         return None
-    if facts.get("log_normalised") is True:
+    if facts.get("log_normalised") is True or _may_be_densities(evidence, facts):
         return None
     given = "probabilities" if facts.get("sums_to_one") is True else "plain scores"
     return _diagnosis(
@@ -98,6 +103,43 @@ def _wants_logarithms(facts: Mapping[str, Any]) -> Diagnosis | None:
         [Symptom(what="fall of the loss for 1 added to all", measured=shift, limit=LOG_SHIFT[0])],
         "return plain scores and use cross entropy (torch.nn.functional.cross_entropy), or put "
         "log_softmax before nll_loss",
+        0.95,
+    )
+
+
+def _may_be_densities(evidence: Evidence, facts: Mapping[str, Any]) -> bool:
+    """Whether outputs may be logarithms of densities, which no layer can raise all together.
+
+    Plain scores follow the last layer (`free`), probabilities sum to 1, and what is limited from
+    below as well as from above is an activation. Of the rest a training decides.
+    """
+    bounded = number_in(facts, "low") is not None and number_in(facts, "high") is not None
+    if facts.get("free") is not False or facts.get("sums_to_one") is True or bounded:
+        return False
+    return not trained(evidence) or (did_no_harm(evidence) and not _falls_without_end(evidence))
+
+
+def _falls_without_end(evidence: Evidence) -> bool:
+    """Whether the loss ends below 0 and fell in the last third by that third's share or more."""
+    curve = loss_curve(evidence)
+    if not curve or curve[-1] >= 0:
+        return False
+    late = last_third(curve)
+    return late[0] - late[-1] >= (curve[0] - curve[-1]) / 3
+
+
+def _unheard(facts: Mapping[str, Any]) -> Diagnosis | None:
+    found = facts.get("unheard")
+    if not isinstance(found, list) or len(found) != 1:
+        return None
+    target = found[0]
+    return _diagnosis(
+        facts,
+        f"The loss is the same whatever the outputs say of labels whose target is {target}: they "
+        "teach nothing.",
+        [Symptom(what=f"targets {target} that the loss heeds", measured=0.0, limit=0.0)],
+        "give the loss the targets that it wants (a hinge wants -1 and 1: 2 * targets - 1), or use "
+        "torch.nn.functional.binary_cross_entropy_with_logits",
         0.95,
     )
 

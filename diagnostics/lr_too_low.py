@@ -9,6 +9,7 @@ from pytest_mltrainer.diagnostics.layer_readings import (
     listed,
     update_ratio,
 )
+from pytest_mltrainer.diagnostics.pace import least_travel, travel
 from pytest_mltrainer.diagnostics.readings import (
     broken,
     finite,
@@ -19,7 +20,7 @@ from pytest_mltrainer.diagnostics.readings import (
     setting,
     step_values,
 )
-from pytest_mltrainer.diagnostics.scores import is_well
+from pytest_mltrainer.diagnostics.scores import is_learning, is_well
 
 from pytest_mltrainer.core.evidence import (
     Cause,
@@ -32,6 +33,7 @@ from pytest_mltrainer.core.evidence import (
 
 SLOW_UPDATE = 1e-4
 SLOW_FALL = 0.15
+DECAYED = 0.01
 GOAL = 0.9
 BUDGETS = 10.0
 WARMED_UP = 0.1
@@ -39,21 +41,25 @@ MOST_BUDGETS = 1e6
 
 
 def detect(evidence: Evidence) -> Diagnosis | None:
-    """Speaks when updates are tiny, the loss hardly fell, and the pace would need 10 budgets.
+    """Speaks when updates are tiny and the run would need many times its epochs.
 
     Tiny: the median over layers of |dw| / |w| is under 1e-4 on steps near the peak of the learning
-    rate. Hardly: the smoothed loss fell by under 15 %. The pace: a straight line to a tenth of the
-    first loss takes over 10 times the planned epochs. Silent on a model that does well, such as a
+    rate. Then the smoothed loss fell by under 15 %, so that a straight line to a tenth of the first
+    loss takes over 10 times the planned epochs; or the model is still near a trivial one, whatever
+    the loss did. Tiny as well, in a model near a trivial one: all updates together cannot have
+    moved the weights by a fifth of their usual size. Silent on a model that does well, such as a
     pretrained one that is tuned gently, on a learning rate of 0, and on one that its warm-up never
-    let grow to a tenth of what was configured, which `convergence_stall` tells.
+    let grow to a tenth of what was configured or that decayed away, which `convergence_stall`
+    tells.
     """
     layer_rows(evidence)
     ratio = update_ratio(evidence)
     curve = loss_curve(evidence)
     if ratio is None or not curve or broken(evidence):
         raise NotJudged("no finite update ratio and smoothed loss were recorded")
-    peak = max(step_values(evidence, "learning_rate"), default=math.nan)
-    if ratio <= 0 or ratio >= SLOW_UPDATE or peak == 0 or is_well(evidence):
+    rates = step_values(evidence, "learning_rate")
+    peak = max(rates, default=math.nan)
+    if ratio <= 0 or peak == 0 or is_well(evidence):
         return None
     configured = finite(setting(evidence, "training.learning_rate"))
     if configured is not None and peak < WARMED_UP * configured:
@@ -61,20 +67,27 @@ def detect(evidence: Evidence) -> Diagnosis | None:
     start = curve[0]
     fallen = (start - mean(last_third(curve))) / abs(start) if start else 0.0
     budgets = min(GOAL / fallen, MOST_BUDGETS) if fallen > 0 else MOST_BUDGETS
-    if abs(fallen) >= SLOW_FALL or budgets <= BUDGETS:
+    symptoms = _signs(evidence, ratio)
+    if is_learning(evidence):
+        is_slow = ratio < SLOW_UPDATE and abs(fallen) < SLOW_FALL and budgets > BUDGETS
+    else:
+        is_slow = bool(symptoms) and (not rates or mean(last_third(rates)) >= DECAYED * peak)
+    if not is_slow:
         return None
-    symptoms = (
-        Symptom(what="update over weights", measured=ratio, limit=SLOW_UPDATE),
-        Symptom(what="budgets of epochs needed", measured=budgets, limit=BUDGETS),
-    )
+    if budgets > BUDGETS:
+        symptoms += (Symptom(what="budgets of epochs needed", measured=budgets, limit=BUDGETS),)
     epochs = evidence.planned_epochs or len(evidence.epochs)
     rate = finite(setting(evidence, "training.learning_rate")) or finite(peak)
+    moves = (
+        f"an update moves the weights by {ratio:.1g} of their size (usual: 1e-3)"
+        if ratio < SLOW_UPDATE
+        else f"all updates together can have moved the weights by {travel(evidence):.2g} at most"
+    )
     return Diagnosis(
         id="lr_too_low",
         cause=Cause.LEARNING_RATE,
-        summary=f"The learning rate{f' {rate:.4g}' if rate else ''} is too low: an update moves "
-        f"the weights by {ratio:.1g} of their size (usual: 1e-3), and {epochs} epochs were "
-        f"{1 / budgets:.2g} of what the pace would need.",
+        summary=f"The learning rate{f' {rate:.4g}' if rate else ''} is too low: {moves}, and at "
+        f"this pace {epochs} epochs are {1 / budgets:.2g} of what is needed.",
         confidence=confidence(symptoms),
         symptoms=symptoms,
         where=f"epochs {evidence.epochs[0].epoch} to {evidence.epochs[-1].epoch}"
@@ -92,3 +105,14 @@ def detect(evidence: Evidence) -> Diagnosis | None:
             curve,
         ),
     )
+
+
+def _signs(evidence: Evidence, ratio: float) -> tuple[Symptom, ...]:
+    """How small single updates are, and all of them together, where they are too small."""
+    found = []
+    if ratio < SLOW_UPDATE:
+        found.append(Symptom(what="update over weights", measured=ratio, limit=SLOW_UPDATE))
+    moved, least = travel(evidence), least_travel(evidence)
+    if moved is not None and moved < least:
+        found.append(Symptom(what="way of the weights", measured=moved, limit=least))
+    return tuple(found)

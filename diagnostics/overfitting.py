@@ -10,6 +10,7 @@ from pytest_mltrainer.diagnostics.readings import (
     setting,
 )
 from pytest_mltrainer.diagnostics.scores import (
+    LEAST_LEAD,
     Scores,
     best_validation_score,
     in_points,
@@ -59,9 +60,11 @@ def detect(evidence: Evidence) -> Diagnosis | None:
     Wide: over 15 points (0.3 for R2 and errors) and over two standard errors of the validation
     score. Turned: at least 1.2 times its minimum in the last 3 evaluations while the training loss
     fell on. By heart: training over 0.95, or over 0.5 and 30 points ahead; of values (R2) over 0.9
-    with validation below the target, else the linear model, or fallen by 0.05 since its best, or
-    over 0.5 and 0.6 ahead. A target that was reached excuses all but a validation that has fallen.
-    Silent when the splits share rows or differ in their classes, and on non-finite losses.
+    with validation below the target, else below a linear model that finds something, or without
+    either, or fallen by 0.05 since its best; or over 0.5 and 0.6 ahead. A target that was reached
+    excuses all but a validation that has fallen. Silent when the splits share rows or differ in
+    their classes, on a model that is hardly better than a trivial one on its own samples, and on
+    non-finite losses.
     """
     scores = read_scores(evidence)
     if broken(evidence):
@@ -73,7 +76,7 @@ def detect(evidence: Evidence) -> Diagnosis | None:
     points = in_points(evidence)
     limit = GAP_POINTS if points else GAP_VARIANCE
     noise = 2 * standard_error(evidence, scores.validation) if points else 0.0
-    if scores.gap <= max(limit, noise):
+    if scores.gap <= max(limit, noise) or scores.train <= _nothing(evidence):
         return None
     losses = _losses(evidence)
     turned = losses is not None and losses.rise >= RISE and losses.training_falls
@@ -139,9 +142,14 @@ def _by_heart(evidence: Evidence, scores: Scores, limit: float, *, points: bool)
     if scores.gap > FAR * limit and scores.train >= HALF_LEARNED:
         return True
     simple = reference(evidence, "linear_validation") if goal is None else goal
-    falls_short = simple is not None and scores.best_validation < simple
+    falls_short = simple is None or simple <= _nothing(evidence) or scores.best_validation < simple
     # Of values, noise is learned by heart early on, and the rest is what there is to learn.
     return is_known and (points or falls_short or has_fallen)
+
+
+def _nothing(evidence: Evidence) -> float:
+    """The skill up to which nothing was found: hardly more than a trivial model's."""
+    return max(reference(evidence, "trivial") or 0.0, 0.0) + LEAST_LEAD
 
 
 def _summary(evidence: Evidence, scores: Scores, turned: _Losses | None) -> str:

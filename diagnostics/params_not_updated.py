@@ -52,7 +52,9 @@ def detect(evidence: Evidence) -> Diagnosis | None:
     Modules in plain containers that a gradient reached; parameters in no optimizer; rate 0 in every
     update; never a gradient; exactly zero gradients in three updates or more. Layers with
     requires_grad False, and names that `training.unused_parameters` declares, are silent; so are
-    rows of an embedding that no sample names. Raises NotJudged without the probe.
+    rows of an embedding that no sample names, and biases whose gradient is 0 while that of their
+    layer's weight is not: such a bias cancels out, as in the difference of two passes through one
+    tower. Raises NotJudged without the probe.
     """
     facts = probed(evidence, "updates")
     faults = {kind: _undeclared(evidence, names_in(facts, kind)) for kind in KINDS}

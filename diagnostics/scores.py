@@ -26,6 +26,7 @@ from pytest_mltrainer.core.evidence import Evidence, NotJudged
 LEAST_LEAD = 0.05
 NEAR_TRIVIAL = 0.2
 LEAST_FALL = 0.1
+HELD_BACK = 0.1
 SHORT_OF_LEAD = 0.15
 VARIANCE_METRICS = ("r2", "explained_variance")
 
@@ -101,6 +102,19 @@ def read_scores(evidence: Evidence) -> Scores | None:
         validation=mean(late(validation)),
         best_validation=max(validation),
     )
+
+
+def is_held_back(evidence: Evidence) -> bool:
+    """Whether validation is far ahead of training, late in the run: 0.1, and three errors.
+
+    Training scores are taken as the epoch goes, with what regularises at work: dropout, mixtures,
+    augmentation. So far behind, it is these that keep the model from learning its own samples.
+    """
+    scores = read_scores(evidence)
+    if scores is None:
+        return False
+    noise = 3 * standard_error(evidence, scores.validation) if in_points(evidence) else 0.0
+    return scores.validation - scores.train > max(HELD_BACK, noise)
 
 
 def is_learning(evidence: Evidence) -> bool:

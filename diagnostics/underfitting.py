@@ -18,6 +18,7 @@ from pytest_mltrainer.diagnostics.scores import (
     Scores,
     attainable,
     best_validation_score,
+    is_held_back,
     near_linear,
     read_scores,
     reference,
@@ -140,7 +141,12 @@ def _pull_symptom(evidence: Evidence) -> list[Symptom]:
 
 
 def _over_regularised(evidence: Evidence) -> bool:
-    return bool(high_decay(evidence) or high_dropout(evidence) or _pull_symptom(evidence))
+    return bool(
+        high_decay(evidence)
+        or high_dropout(evidence)
+        or is_held_back(evidence)
+        or _pull_symptom(evidence)
+    )
 
 
 def _reason(evidence: Evidence, scores: Scores, linear: float) -> str:
@@ -149,7 +155,8 @@ def _reason(evidence: Evidence, scores: Scores, linear: float) -> str:
         return "over-regularised: regularisation holds the weights down"
     if _still_falling(evidence):
         return "too few epochs: the training ended while the loss was still falling"
-    if trivial is not None and scores.train < trivial + LEARNED_SHARE * (linear - trivial):
+    is_trivial = trivial is not None and scores.train < trivial + LEARNED_SHARE * (linear - trivial)
+    if is_trivial or fall(loss_curve(evidence)) < STILL_FALLING:
         return "it has learned hardly anything"
     return "too little capacity: the model is too narrow, or its inputs reach it in a bad form"
 
@@ -181,7 +188,7 @@ def _fixes(evidence: Evidence) -> list[Recommendation]:
     fixes = []
     if high_decay(evidence) or _pull_symptom(evidence):
         fixes.append(_less_decay(evidence, reach))
-    if high_dropout(evidence):
+    if high_dropout(evidence) or is_held_back(evidence):
         fixes.append(_less_dropout(evidence, reach))
     if _still_falling(evidence):
         fixes += _longer(evidence, reach)
@@ -213,7 +220,8 @@ def _less_decay(evidence: Evidence, reach: tuple[float, float] | None) -> Recomm
 def _less_dropout(evidence: Evidence, reach: tuple[float, float] | None) -> Recommendation:
     known = can_patch(evidence, "model.dropout")
     return Recommendation(
-        instruction="lower dropout to 0.1",
+        instruction="lower dropout to 0.1, and weaken augmentation while the training metric is "
+        "far below that of validation",
         patch={"model.dropout": 0.1} if known else {},
         impact="high",
         predicted=reach,

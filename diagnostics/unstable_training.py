@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from pytest_mltrainer.diagnostics.fixes import clipping, lower_rate, warm_up
+from pytest_mltrainer.diagnostics.fixes import clipping, less_momentum, lower_rate, warm_up
 from pytest_mltrainer.diagnostics.layer_readings import (
     first_update,
     flattened_by_steps,
@@ -95,7 +95,8 @@ def detect(evidence: Evidence) -> Diagnosis | None:
     half for good, and not only on the way to a settled end. Swings: the loss strays by 0.3 of its
     size around its trend while the metric is 0.1 below its best. Losses beyond 3 standard errors of
     single batches. Huge: updates move weights by over 0.1 of their size, or the loss doubled at
-    once, in a model that learns but falls short, or whose units were free and are saturated now.
+    once, in a model that learns but falls short, or whose units were free and are saturated now,
+    or whose smoothed loss rose to 1.5 times its start on the way.
     Never on the raw loss of a batch.
     """
     course = _course(evidence)
@@ -114,7 +115,11 @@ def detect(evidence: Evidence) -> Diagnosis | None:
         if is_well(evidence):
             return None
         if not is_learning(evidence):
-            signs, story = _flattening(evidence, signs), "drove the units where they are flat"
+            flattening = _flattening(evidence, signs)
+            if flattening:
+                signs, story = flattening, "drove the units where they are flat"
+            elif not _was_thrown(evidence, course):
+                return None
         if not signs:
             return None
     symptoms += signs
@@ -234,6 +239,12 @@ def _flattening(evidence: Evidence, signs: list[Symptom]) -> list[Symptom]:
     return [Symptom(what="first update over weights", measured=first, limit=FIRST_UPDATE)]
 
 
+def _was_thrown(evidence: Evidence, course: _Course) -> bool:
+    """Whether the smoothed loss rose far above its start: steps, not the task, are the matter."""
+    first = min((*step_values(evidence, "loss")[:1], course.curve[0]))
+    return max(course.curve) - first > max((RISE - 1) * abs(first), CERTAIN * course.error)
+
+
 def _reason(evidence: Evidence, high_rate: bool) -> str:
     if high_rate:
         rate = finite(setting(evidence, "training.learning_rate"))
@@ -242,7 +253,12 @@ def _reason(evidence: Evidence, high_rate: bool) -> str:
 
 
 def _fixes(evidence: Evidence, high_rate: bool) -> list[Recommendation]:
-    fixes = [lower_rate(evidence), *clipping(evidence), *warm_up(evidence)]
+    fixes = [
+        lower_rate(evidence),
+        *less_momentum(evidence),
+        *clipping(evidence),
+        *warm_up(evidence),
+    ]
     size = setting(evidence, "training.batch_size")
     if isinstance(size, int) and not isinstance(size, bool) and 0 < size < 32 and not high_rate:
         known = can_patch(evidence, "training.batch_size")

@@ -57,6 +57,25 @@ def linear_reference(
     }
 
 
+def code_score(train: Array, targets: Array, metric: Metric) -> float | None:
+    """What an autoencoder reaches at least: validation written by two principal components.
+
+    Of the training targets, by singular values. None where they are not finite numbers, are of
+    other sizes or have no two columns, and for a metric of other kinds.
+    """
+    table, others = (part.reshape(len(part), -1).astype(np.float64) for part in (train, targets))
+    sizes = {table.shape[1], others.shape[1]}
+    if "regression" not in metric.kinds or len(sizes) != 1 or min(*table.shape) < 2:
+        return None
+    if not (np.isfinite(table).all() and np.isfinite(others).all()):
+        return None
+    rows = _sample(len(table), FEWEST_ROWS * 10, np.random.default_rng(0))
+    mean = table[rows].mean(axis=0)
+    axes = np.linalg.svd(table[rows] - mean, full_matrices=False)[2][:2]
+    written = mean + (others - mean) @ axes.T @ axes
+    return float(metric.score(written.reshape(targets.shape), targets))
+
+
 def _sample(size: int, limit: int, generator: np.random.Generator) -> Array:
     return np.arange(size) if size <= limit else np.sort(generator.permutation(size)[:limit])
 

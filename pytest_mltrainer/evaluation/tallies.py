@@ -119,12 +119,18 @@ def root_mean(sums: Array) -> Array:
 
 
 def determination(sums: Array) -> Array:
-    """R2, averaged over the outputs; NaN where targets are constant."""
+    """R2, averaged over the outputs whose targets vary; NaN where none does.
+
+    A target that is constant has no variance to explain: any error there would be infinitely bad,
+    and one blank pixel of a picture would leave the picture without a score.
+    """
     squared, count, total, squares = np.split(sums, 4, axis=-1)
     spread = squares - total**2 / count
     # What is left of a constant after subtraction is rounding, not spread.
-    spread = np.where(spread > 1e-12 * squares, spread, np.nan)
-    return np.asarray((1 - squared / spread).mean(axis=-1))
+    varies = spread > 1e-12 * squares
+    left = np.where(varies, squared / np.where(varies, spread, 1), 0)
+    count = varies.sum(axis=-1)
+    return np.asarray(1 - left.sum(axis=-1) / np.where(count, count, np.nan))
 
 
 def predicted_labels(outputs: Array, targets: Array) -> tuple[Array, Array]:

@@ -155,6 +155,17 @@ SICK: dict[str, tuple[str, Run]] = {
         "lr_too_low", lambda: on_digits(cnn(), **SGD, learning_rate=1e-5)),
     "too low: recurrent": ("lr_too_low", lambda: on_digits(Recurrent(), learning_rate=1e-6)),
     "too low: regression": ("lr_too_low", lambda: on(PLANE, mlp(PLANE), learning_rate=1e-6)),
+    "too low: nothing moved far, weights so small that each update looks large": (
+        "lr_too_low", lambda: on_digits(scaled(mlp(digits()), 0.01), learning_rate=2e-5)),
+    "unstable: thrown far away at once, nothing learned": (
+        "unstable_training",
+        lambda: on_digits(deep(digits(), nn.GELU, 1), learning_rate=3.0, epochs=15),
+    ),
+    "unstable: thrown away by momentum": (
+        "unstable_training",
+        lambda: on_digits(deep(digits(), nn.GELU, 1), **SGD, learning_rate=3.0, momentum=0.9,
+                          epochs=15),
+    ),
     "unstable: adam, grows": (
         "unstable_training",
         lambda: on_digits(mlp(digits()), learning_rate=1e-3, rate_at=lambda s: 1 + 2000 * (s > 0.5),

@@ -45,6 +45,7 @@ class Recipe:
     optimizer: str = "adam"
     learning_rate: float = 1e-2
     weight_decay: float = 0.0
+    momentum: float = 0.0
     target: float | None = None
     metric: str | None = None
     rate_at: Callable[[float], float] = lambda _share: 1.0
@@ -184,7 +185,10 @@ def train(data: Data, model: nn.Module, recipe: Recipe | None = None, **facts: A
 def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(
-            model.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay
+            model.parameters(),
+            recipe.learning_rate,
+            weight_decay=recipe.weight_decay,
+            momentum=recipe.momentum,
         )
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer]
     return kind(model.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
@@ -287,6 +291,7 @@ def config_of(recipe: Recipe) -> Mapping[str, Any]:
         "optimizer": recipe.optimizer,
         "learning_rate": recipe.learning_rate,
         "weight_decay": recipe.weight_decay,
+        "momentum": recipe.momentum,
         "scheduler": "none",
         "warmup_steps": 0,
         "clip_norm": None,

@@ -236,6 +236,18 @@ def deep(activation: type[nn.Module] = nn.ReLU, depth: int = 10) -> nn.Module:
     return nn.Sequential(*layers, nn.Linear(32, 4))
 
 
+class Towers(nn.Module):
+    """Two passes through one tower: its last bias cancels out in their difference."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tower = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 8))
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.tower(x[:, :4]) - self.tower(x[:, 4:]))
+
+
 class Averaged(nn.Module):
     """Keeps a frozen teacher out of its own modules, in a list."""
 
@@ -338,6 +350,7 @@ HEALTHY: dict[str, Callable[[], Made]] = {
     "frozen backbone": lambda: Made(frozen_backbone, table),
     "zero-initialised head and branches": lambda: Made(Residual, table),
     "a part of a mapping is not used": lambda: Made(Dictionary, table, collate=as_mapping),
+    "difference of two passes": lambda: Made(Towers, table),
     "frozen teacher in a list": lambda: Made(Averaged, table),
     "gradients accumulated by hand": lambda: Made(mlp, table, train=accumulating),
     "two backward passes an update": lambda: Made(mlp, table, train=two_losses),

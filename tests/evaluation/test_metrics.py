@@ -135,6 +135,21 @@ def test_r2_of_constant_targets_is_undefined(value: float) -> None:
     assert math.isnan(METRICS["r2"].score(np.arange(9.0), np.full(9, value)))
 
 
+@given(seed=SEEDS, n=st.integers(3, 30), place=st.integers(0, 3), value=st.floats(-9, 9))
+def test_a_constant_target_among_others_leaves_r2_to_them(
+    made: Made, seed: int, n: int, place: int, value: float
+) -> None:
+    draw = np.random.default_rng(seed)
+    outputs, targets = draw.normal(size=(n, 3)), draw.normal(size=(n, 3))
+    alone = METRICS["r2"].score(outputs, targets)
+    more = np.insert(outputs, place, draw.normal(size=n), axis=1)
+    assert METRICS["r2"].score(more, np.insert(targets, place, value, axis=1)) == pytest.approx(
+        alone
+    )
+    more[0, place] = np.nan
+    assert math.isnan(METRICS["r2"].score(more, np.insert(targets, place, value, axis=1)))
+
+
 def test_nothing_to_find_and_nothing_found_is_undefined() -> None:
     assert math.isnan(METRICS["micro_f1"].score(np.full((9, 2), -1.0), np.zeros((9, 2))))
 

@@ -18,7 +18,8 @@ from pytest_mltrainer.training.probes.trained import mode_scores
 from pytest_mltrainer.training.reproducibility import RngState
 from pytest_mltrainer.training.session import TrainingSession
 
-PARTS = {"loss", "updates", "gradients", "inputs", "mixing", "modes", "initial", "recurrence"}
+PARTS = {"loss", "updates", "gradients", "inputs", "masking", "mixing", "modes", "initial",
+         "recurrence"}  # fmt: skip
 
 
 def watched(task: Task, output: Path, *, steps: int = 5, **training: Any) -> TrainingSession:

@@ -63,6 +63,7 @@ class NonFinite:
     """How many values are not finite, and in which columns and rows the first ones are."""
 
     count: int = 0
+    infinite: int = 0
     rows_affected: int = 0
     rows: list[int] = field(default_factory=list)
     by_column: dict[int, int] = field(default_factory=dict)
@@ -74,6 +75,7 @@ class NonFinite:
             return
         affected = np.flatnonzero(bad.any(axis=1))
         self.count += int(bad.sum())
+        self.infinite += int(np.isinf(table).sum())
         self.rows_affected += len(affected)
         self.rows += [rows[i] for i in affected[: LIMIT_SHOWN - len(self.rows)]]
         totals = bad.sum(axis=0)
@@ -85,6 +87,7 @@ class NonFinite:
         worst = sorted(self.by_column, key=lambda column: -self.by_column[column])
         return {
             "count": self.count,
+            "infinite": self.infinite,
             "rows_affected": self.rows_affected,
             "rows": self.rows,
             "columns": [names[column] for column in worst[:LIMIT_SHOWN]] if names else [],

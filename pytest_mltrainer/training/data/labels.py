@@ -1,8 +1,8 @@
 """What simple references make of the targets: how often they disagree, and with which samples.
 
-Two references, both of which judge a training sample without having seen it: the 15 nearest
-neighbours, and ridge regression (on class indicators) by its leave-one-out formula. The one that
-errs less on validation is taken.
+References judge a training sample without having seen it: the 15 nearest neighbours, ridge
+regression (on class indicators) by its leave-one-out formula, and for classes of word sequences
+naive Bayes, out of fold. The one that errs least on validation is taken.
 """
 
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ from pytest_mltrainer.training.data.columns import Array
 from pytest_mltrainer.training.data.neighbours import nearest
 from pytest_mltrainer.training.data.samples import Samples, evenly
 from pytest_mltrainer.training.data.targets import Column
+from pytest_mltrainer.training.data.words import class_shares, own_class_shares
 
 NEIGHBOURS = 15
 LIMIT_TRAIN = 4_000
@@ -29,7 +30,10 @@ TAIL = 0.05
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """Training and validation as features and targets, and where their rows stand."""
+    """Training and validation as features and targets, and where their rows stand.
+
+    `words`: the ids in training and validation, where inputs are sequences of words.
+    """
 
     train: Array
     validation: Array
@@ -37,6 +41,7 @@ class Problem:
     held_out: Array
     rows: list[int]
     names: tuple[str, ...] = ()
+    words: tuple[Array, Array] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +58,10 @@ class Unfit(Exception):
 
 
 def problem(
-    splits: dict[str, Samples], scaled: dict[str, Array], columns: dict[str, Column]
+    splits: dict[str, Samples],
+    scaled: dict[str, Array],
+    columns: dict[str, Column],
+    words: dict[str, Array] | None = None,
 ) -> Problem:
     """At most 4,000 training and 2,000 validation samples with finite targets. Raises Unfit."""
     train, validation = columns["train"], columns["validation"]
@@ -75,12 +83,13 @@ def problem(
         held_out=validation.values[held_out],
         rows=[splits["train"].rows[i] for i in picked],
         names=train.names,
+        words=(words["train"][picked], words["validation"][held_out]) if words else None,
     )
 
 
 def best_reference(posed: Problem) -> tuple[Reference, float]:
-    """The better of the two references and its error on validation, as `error` counts it."""
-    candidates = [_neighbours(posed), _ridge(posed)]
+    """The best of the references and its error on validation, as `error` counts it."""
+    candidates = [nearest_neighbours(posed), ridge(posed), *naive_bayes(posed)]
     errors = [error(posed, candidate.validation, posed.held_out) for candidate in candidates]
     best = int(np.argmin(errors))
     return candidates[best], errors[best]
@@ -191,7 +200,8 @@ def _indicators(posed: Problem) -> Array:
     return np.eye(len(posed.names))[posed.targets]
 
 
-def _neighbours(posed: Problem) -> Reference:
+def nearest_neighbours(posed: Problem) -> Reference:
+    """The mean of the 15 nearest training rows, a row itself left out."""
     wanted = _indicators(posed)
     k = min(NEIGHBOURS, len(wanted) - 1)
     _, near = nearest(posed.train, posed.train, k, np.arange(len(wanted)))
@@ -203,7 +213,22 @@ def _neighbours(posed: Problem) -> Reference:
     )
 
 
-def _ridge(posed: Problem) -> Reference:
+def naive_bayes(posed: Problem) -> list[Reference]:
+    """Naive Bayes on how often words occur; nothing for values and for what is no words."""
+    if posed.words is None or not posed.names:
+        return []
+    ids, held_out = posed.words
+    classes = len(posed.names)
+    return [
+        Reference(
+            name="how often words occur",
+            train=own_class_shares(ids, posed.targets, classes),
+            validation=class_shares(ids, posed.targets, held_out, classes),
+        )
+    ]
+
+
+def ridge(posed: Problem) -> Reference:
     """Leave-one-out of a linear smoother: y - (y - fit) / (1 - leverage)."""
     table = np.c_[np.ones(len(posed.train)), posed.train].astype(np.float64)
     wanted = _indicators(posed)

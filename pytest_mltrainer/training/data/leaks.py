@@ -1,4 +1,4 @@
-"""A single column that gives the target away while all others together do not."""
+"""A single column that gives the target away: in all rows, or exactly in many of them."""
 
 from dataclasses import replace
 from typing import Any
@@ -7,11 +7,21 @@ import numpy as np
 
 from pytest_mltrainer.training.data.columns import Array
 from pytest_mltrainer.training.data.labels import Problem, best_reference
+from pytest_mltrainer.training.data.samples import evenly
 
 BINS = 64
 LIMIT_BINS = 512
 ALONE_LIMIT = 0.02
 FEWEST_COLUMNS = 4
+LINES = 200
+LIMIT_ROWS = 500
+# Rounding to single precision, in deviations of the target, on a line between points that are not
+# too close to one another.
+ON_LINE = 1e-5
+CLOSEST = 0.1
+REAL = 0.5
+# The quartiles of a normal distribution are so many deviations apart.
+QUARTILES = 1.349
 
 
 def alone_facts(posed: Problem, names: list[str]) -> dict[str, Any]:
@@ -40,8 +50,70 @@ def alone_facts(posed: Problem, names: list[str]) -> dict[str, Any]:
     return found
 
 
+def line_facts(posed: Problem, names: list[str]) -> dict[str, Any]:
+    """The column in which most targets lie exactly on one straight line, and their share.
+
+    Of lines through 200 pairs of 500 training rows drawn at random the fullest counts; a share of a
+    tenth is met with 87 % probability, of a fifth always. `train` and `validation` are shares of
+    all rows, of which only those count whose target occurs once: what is often 0 is often equal.
+    Not judged for classes, for targets of which under half occur once, and under 4 columns.
+    """
+    single, held_out = _occur_once(posed.targets), _occur_once(posed.held_out)
+    if posed.names or min(len(names), posed.train.shape[1]) < FEWEST_COLUMNS:
+        return {"judged": False, "reason": f"no regression of a table of {FEWEST_COLUMNS} columns"}
+    spread = min(float(np.std(posed.targets)), _quartiles_apart(posed.targets))
+    if single.mean() < REAL or not spread:
+        return {"judged": False, "reason": "most targets occur more than once"}
+    rows = np.flatnonzero(single)
+    rows = rows[evenly(len(rows), LIMIT_ROWS)]
+    seen, wanted = posed.train[rows].astype(np.float64), posed.targets[rows] / spread
+    pairs = np.random.default_rng(0).integers(0, len(rows), (2, LINES))
+    lines = [_fullest_line(seen[:, column], wanted, pairs) for column in range(seen.shape[1])]
+    best = max(range(len(lines)), key=lambda column: lines[column][0])
+    _, slope, level = lines[best]
+
+    def share(column: Array, targets: Array, counted: Array) -> float:
+        apart = np.abs(slope * column.astype(np.float64) + level - targets / spread)
+        return float(((apart <= ON_LINE) & counted).mean())
+
+    return {
+        "judged": True,
+        "column": names[best],
+        "train": share(posed.train[:, best], posed.targets, single),
+        "validation": share(posed.validation[:, best], posed.held_out, held_out),
+    }
+
+
+def _occur_once(targets: Array) -> Array:
+    values, counts = np.unique(targets, return_counts=True)
+    return np.isin(targets, values[counts == 1])
+
+
+def _quartiles_apart(targets: Array) -> float:
+    """A deviation that a few wild targets do not widen."""
+    low, high = np.quantile(targets, (0.25, 0.75))
+    return float(high - low) / QUARTILES
+
+
+def _fullest_line(seen: Array, wanted: Array, pairs: Array) -> tuple[float, float, float]:
+    """The largest share of rows on a line through a pair, and the line's slope and level."""
+    one, two = pairs
+    apart = seen[two] - seen[one]
+    usable = np.abs(apart) > CLOSEST
+    if not usable.any():
+        return 0.0, 0.0, 0.0
+    one, two, apart = one[usable], two[usable], apart[usable]
+    slopes = (wanted[two] - wanted[one]) / apart
+    levels = wanted[one] - slopes * seen[one]
+    on_line = np.abs(np.outer(slopes, seen) + levels[:, None] - wanted) <= ON_LINE
+    fullest = int(on_line.sum(axis=1).argmax())
+    return float(on_line[fullest].mean()), float(slopes[fullest]), float(levels[fullest])
+
+
 def _error_of(posed: Problem, columns: list[int]) -> float:
-    less = replace(posed, train=posed.train[:, columns], validation=posed.validation[:, columns])
+    less = replace(
+        posed, train=posed.train[:, columns], validation=posed.validation[:, columns], words=None
+    )
     reference, left = best_reference(less)
     if not posed.names:
         return left

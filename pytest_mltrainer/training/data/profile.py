@@ -7,9 +7,10 @@ import numpy as np
 from torch import nn
 
 from pytest_mltrainer.core.digests import digest_value
+from pytest_mltrainer.training.data.across import across_facts, merged_facts
 from pytest_mltrainer.training.data.columns import LIMIT_SHOWN, Array, Moments
 from pytest_mltrainer.training.data.labels import Unfit, best_reference, label_facts, problem
-from pytest_mltrainer.training.data.leaks import alone_facts
+from pytest_mltrainer.training.data.leaks import alone_facts, line_facts
 from pytest_mltrainer.training.data.neighbours import Scale, chance_equal, near_duplicates
 from pytest_mltrainer.training.data.ordering import order_facts
 from pytest_mltrainer.training.data.samples import NO_ARRAYS, Samples, evenly, read_split
@@ -20,6 +21,7 @@ from pytest_mltrainer.training.data.targets import (
     target_columns,
     targets_summary,
 )
+from pytest_mltrainer.training.data.words import words_of
 from pytest_mltrainer.training.task import Splits, Task
 
 SPLITS = ("train", "validation", "test")
@@ -61,7 +63,10 @@ def profile_data(
         "targets": targets_summary(task.kind, read),
         "overlap": overlap,
         "nonfinite": {
-            name: {"inputs": s.nonfinite.to_json(s.columns()), "targets": nonfinite_targets(s)}
+            name: {
+                "inputs": s.nonfinite.to_json(s.columns()) | {"here_only": _here_only(name, read)},
+                "targets": nonfinite_targets(s),
+            }
             for name, s in read.items()
         },
         "order": order_facts(columns["train"], read["train"].n),
@@ -95,25 +100,33 @@ def _relations(read: dict[str, Samples], columns: dict[str, Column]) -> dict[str
     if reason:
         unjudged = {"judged": False, "reason": reason}
         skew = {**unjudged, "labels": label_shares(columns)}
-        return {"duplicates": unjudged, "alone": unjudged, "labels": unjudged, "skew": skew}
-    scaled = _scaled(read)
+        parts = ("duplicates", "alone", "line", "labels", "across")
+        return {**dict.fromkeys(parts, unjudged), "skew": skew}
+    words, scaled = words_of(read), _scaled(read)
     found = {
         "duplicates": near_duplicates(read, scaled),
         "skew": skew_facts(read, scaled, columns),
     }
     try:
-        posed = problem(read, scaled, columns)
+        posed = problem(read, scaled, columns, words)
     except Unfit as reason_of_it:
         unjudged = {"judged": False, "reason": str(reason_of_it)}
-        return {**found, "alone": unjudged, "labels": unjudged}
+        return {**found, **dict.fromkeys(("alone", "line", "labels", "across"), unjudged)}
     reference, error = best_reference(posed)
     names = read["train"].columns()
     names = [names[i] for i in evenly(len(names), posed.train.shape[1])] if names else []
-    return {
-        **found,
+    found |= {
         "alone": alone_facts(posed, names),
+        "line": line_facts(posed, names),
         "labels": label_facts(posed, reference, error),
     }
+    if read["train"].random:
+        # What is made harder on purpose obeys other rules than what is not.
+        reason = "training samples are augmented at random"
+        return {**found, "across": {"judged": False, "reason": reason}}
+    if posed.names:
+        found["labels"]["merged"] = merged_facts(posed, reference)
+    return {**found, "across": across_facts(posed)}
 
 
 def _scaled(read: dict[str, Samples]) -> dict[str, Array]:
@@ -193,6 +206,12 @@ def _overlaps(read: dict[str, Samples], columns: dict[str, Column]) -> dict[str,
             "examples": [[one, a, other, b] for a, b in sorted(pairs)[:LIMIT_SHOWN]],
         }
     return overlaps
+
+
+def _here_only(name: str, read: dict[str, Samples]) -> int:
+    """Columns (places) that are not always finite in this split and are so in all others."""
+    others = (set(s.nonfinite.by_column) for other, s in read.items() if other != name)
+    return len(set(read[name].nonfinite.by_column).difference(*others))
 
 
 def _chance(one: Samples, other: Samples, targets: Column) -> float | None:

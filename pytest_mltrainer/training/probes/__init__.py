@@ -5,6 +5,7 @@
 - `loss` (`loss.py`): the range of the outputs, what the loss makes of the best of them;
 - `updates` (`reach.py`): which parameters the rehearsed updates did not reach, and why;
 - `gradients` (`updates.py`): whether gradients survived from one update to the next;
+- `masking` (`masking.py`): whether the model answers rows with a value that is missing;
 - `inputs`, `mixing`, `modes`: whether outputs follow their own inputs, and only them, the same way
   each time;
 - `recurrence` (`recurrence.py`): how far back gradients reach in recurrent layers, which units of
@@ -21,6 +22,7 @@ from pytest_mltrainer.training.probes.bench import Bench
 from pytest_mltrainer.training.probes.initial import initial_facts
 from pytest_mltrainer.training.probes.inputs import input_facts
 from pytest_mltrainer.training.probes.loss import loss_facts
+from pytest_mltrainer.training.probes.masking import masking_facts
 from pytest_mltrainer.training.probes.mixing import mixing_facts
 from pytest_mltrainer.training.probes.modes import mode_facts
 from pytest_mltrainer.training.probes.reach import update_facts
@@ -51,13 +53,15 @@ def probe(task: Task, config: Config, session: TrainingSession) -> dict[str, Fac
             try:
                 bench = Bench.of(task, config, session)
             except Exception as error:  # the user's data may raise anything
-                return dict.fromkeys(("loss", "updates", "gradients", "inputs", "mixing", "modes",
-                                      "initial", "recurrence"), _not_judged(error))  # fmt: skip
+                parts = ("loss", "updates", "gradients", "inputs", "masking", "mixing", "modes",
+                         "initial", "recurrence")  # fmt: skip
+                return dict.fromkeys(parts, _not_judged(error))
             return {
                 "loss": _judged(lambda: loss_facts(bench)),
                 "updates": _judged(lambda: update_facts(bench, watcher, session.optimizer)),
                 "gradients": _judged(lambda: watcher.survival() if watcher else _not_watched()),
                 "inputs": _judged(lambda: input_facts(bench)),
+                "masking": _judged(lambda: masking_facts(bench)),
                 "mixing": _judged(lambda: mixing_facts(bench)),
                 "modes": _judged(lambda: mode_facts(bench)),
                 "initial": _judged(lambda: initial_facts(bench)),

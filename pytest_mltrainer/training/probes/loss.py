@@ -5,20 +5,19 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import nn
 from torch.nn import functional
 
 from pytest_mltrainer.training.probes.bench import Bench, CannotProbe, number
-from pytest_mltrainer.training.probes.trace import leaves
+from pytest_mltrainer.training.probes.stress import are_free, stressed_outputs
 from pytest_mltrainer.training.task import IGNORED_TARGET
 
 SCALES = (1.0, 3.0, 10.0, 30.0)
-AMPLITUDES = (1e2, 1e4)
 SHIFT = 10.0
-TRIED_MODULES = 5
 NEARLY = 1e-4
 """How far a probability stays from 0 and 1, so that its logarithm is finite."""
 EXACT = 1e-3
+ALIKE = 1e-5
+"""Rounding of a mean in single precision stays below."""
 
 
 def loss_facts(bench: Bench) -> dict[str, Any]:
@@ -28,13 +27,15 @@ def loss_facts(bench: Bench) -> dict[str, Any]:
     same over outputs within the range that the model can reach; `undecided`: the least loss of
     constant outputs. `shift`: how much the loss falls for each 1 added to all outputs (1 for a
     loss on log-probabilities). `paired`, `swapped`: the least loss of outputs that match the
-    targets, and of the same outputs given to other samples. Raises CannotProbe for outputs that
-    no target says the best of.
+    targets, and of the same outputs given to other samples. `free`: whether the outputs follow
+    whatever the last layer says upwards without limit, as plain scores do and densities cannot.
+    `unheard`: of several labels, the targets (0 or 1) whose outputs the loss pays no heed to.
+    Raises CannotProbe for outputs that no target says the best of.
     """
     model = bench.fresh().eval()
     outputs = bench.predict(model, bench.inputs).float()
     dimension = _class_dimension(bench, outputs)
-    stressed = _stressed(bench, model, outputs)
+    stressed = stressed_outputs(bench, model, outputs)
     facts: dict[str, Any] = {
         "output_shape": list(outputs.shape),
         "target_shape": list(bench.targets.shape),
@@ -53,6 +54,8 @@ def loss_facts(bench: Bench) -> dict[str, Any]:
         "shift": number(_shift(bench, outputs)) if dimension else None,
         "paired": number(_ask(bench, best)),
         "swapped": number(_ask(bench, _swapped(bench, best))),
+        "free": are_free(bench, model, outputs),
+        "unheard": _unheard(bench, outputs) if bench.task.kind == "multilabel" else [],
         "targets_vary": bool((bench.targets != bench.targets[:1]).any()),
     }
 
@@ -133,42 +136,21 @@ def _within(candidate: torch.Tensor, facts: dict[str, Any], dimension: int | Non
     return candidate.clamp(-math.inf if low is None else low, math.inf if high is None else high)
 
 
-def _stressed(bench: Bench, model: nn.Module, outputs: torch.Tensor) -> list[torch.Tensor]:
-    """Outputs when the last layer with parameters answers noise of two large sizes.
-
-    The activation behind it, if there is one, then shows its limits. Empty when no such layer has
-    a say in the outputs: then nothing is known of their limits.
-    """
-    order: list[nn.Module] = []
-    named = [m for m in leaves(model) if any(True for _ in m.parameters(recurse=False))]
-
-    def note(module: nn.Module, *_: Any) -> None:
-        order.append(module)
-
-    handles = [module.register_forward_hook(note) for module in named]
-    bench.predict(model, bench.inputs)
-    for handle in handles:
-        handle.remove()
-    for module in list(dict.fromkeys(reversed(order)))[:TRIED_MODULES]:
-        found = [_noisy(bench, model, module, amplitude) for amplitude in AMPLITUDES]
-        if all(not torch.equal(part, outputs) for part in found):
-            return found
-    return []
-
-
-def _noisy(bench: Bench, model: nn.Module, module: nn.Module, amplitude: float) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(0)
-
-    def replace(_module: nn.Module, _given: Any, output: Any) -> Any:
-        first = output[0] if isinstance(output, tuple) else output
-        noise = amplitude * torch.randn(first.shape, generator=generator).to(first)
-        return (noise, *output[1:]) if isinstance(output, tuple) else noise
-
-    handle = module.register_forward_hook(replace)
-    try:
-        return bench.predict(model, bench.inputs).float()
-    finally:
-        handle.remove()
+def _unheard(bench: Bench, outputs: torch.Tensor) -> list[int]:
+    """The targets, 0 or 1, that the loss says the same for whether their outputs say yes or no."""
+    wanted = bench.targets.reshape(outputs.shape) > 0.5
+    unheard = []
+    for target in (0, 1):
+        own = wanted == bool(target)
+        pairs = [
+            tuple(_ask(bench, torch.where(own, value, base)) for value in (yes, no))
+            for yes, no, base in ((0.9, 0.1, 0.5), *((s, -s, s) for s in SCALES))
+        ]
+        known = [pair for pair in pairs if all(map(math.isfinite, pair))]
+        alike = all(abs(yes - no) <= ALIKE * max(abs(yes), abs(no)) for yes, no in known)
+        if own.any() and not own.all() and known and alike:
+            unheard.append(target)
+    return unheard
 
 
 def _range(stressed: list[torch.Tensor]) -> dict[str, float | None]:
