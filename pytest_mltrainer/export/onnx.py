@@ -19,6 +19,8 @@ from pytest_mltrainer.training.task import Task
 NAME = "ONNX"
 LIMIT_INLINE_BYTES = 2**31 - 2**26
 """Protocol buffers end at 2 GiB; the graph itself needs some room."""
+SWALLOWS_NAN = (nn.LSTM, nn.GRU)
+"""What ONNX Runtime calculates by saturating functions that turn NaN into a number."""
 
 
 class OnnxExporter:
@@ -35,7 +37,7 @@ class OnnxExporter:
         self, task: Task, model: nn.Module, inputs: Any, path: Path, metadata: Metadata
     ) -> tuple[str, ...]:
         """Write `model.onnx`, and `model.onnx.data` beside it where the weights are large."""
-        program = graph_of(NAME, task, model, inputs, metadata.inputs)
+        program = graph_of(NAME, task, model, inputs, metadata.inputs, swallows_nan=SWALLOWS_NAN)
         with listening() as log, contextlib.redirect_stdout(io.StringIO()):
             try:
                 made = torch.onnx.export(
