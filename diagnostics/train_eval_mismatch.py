@@ -30,10 +30,10 @@ def detect(evidence: Evidence) -> Diagnosis | None:
     """Speaks on the first of: random evaluation, a mode gap after training, hopeless BatchNorm.
 
     Two evaluations of the same rows that differ by over 1e-4 of the scale. After training, on the
-    same rows, evaluation mode worse than training mode by over 15 points (R2: 0.3); better is what
-    dropout does. Before it, a BatchNorm whose momentum leaves over 5 % of the initial statistics
-    when training ends, or that sees under 8 values of a channel in a batch. Raises NotJudged
-    without any of these facts.
+    same rows, in the best state or the last, evaluation mode worse than training mode by over 15
+    points (R2: 0.3); better is what dropout does. Before it, a BatchNorm whose momentum leaves over
+    5 % of the initial statistics when training ends, or that sees under 8 values of a channel in a
+    batch. Raises NotJudged without any of these facts.
     """
     modes = lookup(evidence.trained, "modes")
     try:
@@ -43,7 +43,9 @@ def detect(evidence: Evidence) -> Diagnosis | None:
             raise
         facts = None
     found = _random(facts) if facts else None
-    found = found or _gap(evidence, modes, facts or {})
+    if lookup(modes, "judged") is True:
+        for scores in (modes, lookup(modes, "last")):
+            found = found or _gap(evidence, scores, number_in(modes, "rows") or 0, facts or {})
     return found or (_norm(facts) if facts and lookup(modes, "judged") is not True else None)
 
 
@@ -72,19 +74,19 @@ def _random(facts: Mapping[str, Any]) -> Diagnosis | None:
     )
 
 
-def _gap(evidence: Evidence, modes: object, facts: Mapping[str, Any]) -> Diagnosis | None:
-    train = skill(evidence, number_in(modes, "train"))
-    held = skill(evidence, number_in(modes, "eval"))
+def _gap(
+    evidence: Evidence, scores: object, rows: float, facts: Mapping[str, Any]
+) -> Diagnosis | None:
+    train = skill(evidence, number_in(scores, "train"))
+    held = skill(evidence, number_in(scores, "eval"))
     limit = GAP_LIMIT.get(evidence.kind, GAP_POINTS)
-    if lookup(modes, "judged") is not True or train is None or held is None:
-        return None
-    if train - held <= limit:
+    if train is None or held is None or train - held <= limit:
         return None
     symptoms = [Symptom(what="training mode above evaluation", measured=train - held, limit=limit)]
-    rows = number_in(modes, "rows") or 0
     return _diagnosis(
-        f"On the same {rows:.0f} training rows {evidence.metric} is {number_in(modes, 'train'):.3g}"
-        f" in training mode and {number_in(modes, 'eval'):.3g} in evaluation mode.",
+        f"On the same {rows:.0f} training rows {evidence.metric} is "
+        f"{number_in(scores, 'train'):.3g} in training mode and {number_in(scores, 'eval'):.3g} in "
+        "evaluation mode.",
         symptoms,
         max(0.7, confidence(symptoms)),
         ", ".join(str(norm.get("name")) for norm in _norms(facts)[:3]),

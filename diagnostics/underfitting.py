@@ -46,6 +46,7 @@ EVEN_SHARE = 0.25
 GAINED_SHARE = 0.55
 LEARNED_SHARE = 0.2
 PULL = 0.5
+FEWEST_UPDATES = 200
 
 
 def detect(evidence: Evidence) -> Diagnosis | None:
@@ -153,6 +154,8 @@ def _reason(evidence: Evidence, scores: Scores, linear: float) -> str:
     trivial = reference(evidence, "trivial")
     if _over_regularised(evidence):
         return "over-regularised: regularisation holds the weights down"
+    if _hardly_begun(evidence):
+        return "too few epochs: it was hardly trained at all"
     if _still_falling(evidence):
         return "too few epochs: the training ended while the loss was still falling"
     is_trivial = trivial is not None and scores.train < trivial + LEARNED_SHARE * (linear - trivial)
@@ -183,6 +186,11 @@ def _still_falling(evidence: Evidence) -> bool:
     return gained >= LEAST_GAIN * abs(curve[0]) and gained_late >= EVEN_SHARE * gained
 
 
+def _hardly_begun(evidence: Evidence) -> bool:
+    """Whether there were too few updates for the loss to show a course."""
+    return bool(evidence.epochs) and not loss_curve(evidence)
+
+
 def _fixes(evidence: Evidence) -> list[Recommendation]:
     reach = span(evidence, best_validation_score(evidence), _simple_score(evidence))
     fixes = []
@@ -190,6 +198,8 @@ def _fixes(evidence: Evidence) -> list[Recommendation]:
         fixes.append(_less_decay(evidence, reach))
     if high_dropout(evidence) or is_held_back(evidence):
         fixes.append(_less_dropout(evidence, reach))
+    if _hardly_begun(evidence):
+        fixes.append(_far_longer(evidence, reach))
     if _still_falling(evidence):
         fixes += _longer(evidence, reach)
     fixes.append(wider(evidence, can_patch, reach))
@@ -223,6 +233,18 @@ def _less_dropout(evidence: Evidence, reach: tuple[float, float] | None) -> Reco
         instruction="lower dropout to 0.1, and weaken augmentation while the training metric is "
         "far below that of validation",
         patch={"model.dropout": 0.1} if known else {},
+        impact="high",
+        predicted=reach,
+    )
+
+
+def _far_longer(evidence: Evidence, reach: tuple[float, float] | None) -> Recommendation:
+    """As many epochs as 200 updates take."""
+    updates, epochs = evidence.epochs[-1].steps, len(evidence.epochs)
+    known = can_patch(evidence, "training.epochs") and updates > 0
+    return Recommendation(
+        instruction=f"train for {FEWEST_UPDATES} updates at least; there were {updates}",
+        patch={"training.epochs": -(-FEWEST_UPDATES * epochs // updates)} if known else {},
         impact="high",
         predicted=reach,
     )

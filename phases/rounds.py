@@ -220,9 +220,10 @@ class Optimization:
             return []
         baseline = Best(id=BASELINE, patch={}, value=0.0)
         sides = {side.id: side for side in (baseline, self._best, winner)}
+        *others, last = sides
         self._note(
             f"round {round_number}: {winner.id} has the best validation {self._run.metric.name}, "
-            f"{number(winner.value)}; {' and '.join(sides)} on "
+            f"{number(winner.value)}; {', '.join(others)} and {last} on "
             f"{self._phase.config.optimization.seeds} fresh seeds"
         )
         queue = self._queue(self._phase.config.budgets.seeds_minutes)
@@ -341,7 +342,9 @@ class Optimization:
         return TrialQueue(self._runner, jobs=jobs, minutes=minutes, told=self._tell)
 
     def _tell(self, trial: Trial) -> None:
-        """One line for each trial that has ended."""
+        """One line for each trial that has ended; what an earlier round has told is not news."""
+        if trial.round <= len(self._rounds):
+            return
         what = ", ".join(f"{key} {value}" for key, value in trial.patch.items()) or "the baseline"
         which = f"seed {trial.seed}" if trial.kind == "seed" else f"trial {int(trial.id[-2:])}"
         if trial.value is None:

@@ -37,20 +37,14 @@ class EpochScores:
         return self._kept.whole()
 
     def training(self) -> dict[str, float]:
-        """Mean loss and metrics of the epoch's updates; the next epoch begins empty.
-
-        Of our own metrics only the objective's, for it is computed every epoch.
-        """
+        """Mean loss and metrics of the epoch's updates; the next epoch begins empty."""
         scores: dict[str, float] = {}
         if self._losses:
             scores["loss"] = float(np.concatenate(self._losses).mean())
             self._losses.clear()
         if kept := self._kept.take():
             outputs, targets = kept[0].float().cpu().numpy(), kept[1].cpu().numpy()
-            if type(self._task).metrics is Task.metrics:
-                scores[self._metric.name] = self._metric.score(outputs, targets)
-            else:
-                scores |= as_floats(self._task.metrics(outputs, targets), self._task)
+            scores |= scored(self._task, self._metric, outputs, targets)
         return scores
 
     def validation(self, predictions: Predictions, loss: float) -> dict[str, float]:
@@ -67,6 +61,16 @@ class EpochScores:
                 f"{type(self._task).__name__}.metrics(): found {', '.join(validation)}, wanted "
                 f"'{self._metric.name}', the objective's metric, among them"
             ) from None
+
+
+def scored(task: Task, metric: Metric, outputs: Array, targets: Array) -> dict[str, float]:
+    """The task's own metrics; of ours the objective's alone, which is all that is looked at often.
+
+    Raises UserError for a score that is no number.
+    """
+    if type(task).metrics is Task.metrics:
+        return {metric.name: metric.score(outputs, targets)}
+    return as_floats(task.metrics(outputs, targets), task)
 
 
 def as_floats(scores: Mapping[str, Any], task: Task) -> dict[str, float]:

@@ -21,9 +21,12 @@ LIMIT_FALSE_ALARMS = 0
 NOTHING = "(none)"
 PAGE = Path(__file__).parents[2] / "docs" / "collection.md"
 SEEN_BEFORE = (
-    "The rules are developed on the other part. One limit is not blind to this one: the size of "
-    "updates that `unstable_training` calls huge was raised from 0.05 to 0.1 after an alarm on "
-    "`ok_tied_words`."
+    "The programs of this part were written by someone who had read no rule, and were scored once "
+    "before any rule was changed on their account, at seed 1: cause among the alarms 47 of 56 "
+    "(84 %), named first 46 of 56 (82 %), alarms on 2 of 26 healthy runs. That is what to expect "
+    "of a program of your own. Then both alarms and some of the misses were mended by their "
+    "causes, so the numbers below are not blind any more. Two parts written in the same way before "
+    "(among 85 %, first 82 %, 4 of 21 on the last of them) have joined the other part."
 )
 
 

@@ -232,6 +232,12 @@ def tags() -> tuple[np.ndarray, np.ndarray]:
     return x, (x + np.roll(x, 1, axis=1)) % 2
 
 
+def letters() -> tuple[np.ndarray, np.ndarray]:
+    """Each letter is the one before it plus 0 to 3 at random: a quarter can be foretold."""
+    x = np.cumsum(DRAW(0).integers(0, 4, (200, 13)), axis=1) % 12
+    return x[:, :-1], x[:, 1:]
+
+
 def signs() -> tuple[np.ndarray, np.ndarray]:
     x = DRAW(0).normal(size=(400, 5))
     return x, np.stack([x[:, 0] > 0, x[:, 1] * x[:, 2] > 0], 1).astype(np.float32)
@@ -246,6 +252,7 @@ ATTAINED: Mapping[str, tuple[str, str, Callable[[], Any], tuple[float, float]]] 
     "waves at any phase": ("classification", "accuracy", waves, (0.9, 1.0)),
     "a word anywhere": ("classification", "accuracy", bags, (0.9, 1.0)),
     "tags by their neighbours": ("sequence", "token_accuracy", tags, (0.8, 1.0)),
+    "the next letter, without looking at it": ("sequence", "token_accuracy", letters, (0.2, 0.35)),
     "two labels": ("multilabel", "micro_f1", signs, (0.8, 1.0)),
     "noise": ("regression", "r2", noise, (-0.5, 0.1)),
 }

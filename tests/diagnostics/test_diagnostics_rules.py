@@ -269,3 +269,39 @@ def test_underfitting_needs_both_splits_below_the_linear_model(
         epochs=epochs([train] * 9, [validation] * 9, [1.0] * 9),
         references={"trivial": 0.1, "linear_train": 0.95, "linear_validation": 0.9},
     )
+
+
+def test_a_training_of_a_few_updates_is_made_longer_first() -> None:
+    diagnosis = found(
+        "underfitting",
+        epochs=epochs([0.2], [0.2], [2.2]),
+        references={"trivial": 0.1, "linear_train": 0.95, "linear_validation": 0.9},
+        config={"training": {**TRAINING, "epochs": 1}},
+        config_reads=["training.epochs"],
+    )
+    assert "hardly trained at all" in diagnosis.summary
+    assert diagnosis.recommendations[0].patch == {"training.epochs": 20}
+
+
+def test_validation_far_ahead_of_training_is_held_back_not_small() -> None:
+    diagnosis = found(
+        "underfitting",
+        epochs=epochs([0.3] * 9, [0.55] * 9, [1.0] * 9),
+        references={"trivial": 0.1, "linear_train": 0.95, "linear_validation": 0.9},
+    )
+    assert "over-regularised" in diagnosis.summary
+    assert any("dropout" in entry.instruction for entry in diagnosis.recommendations)
+
+
+def test_what_was_never_learned_is_not_known_by_heart() -> None:
+    losses = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
+    never = epochs([-0.1] * 6, [-9.0, -20, -30, -40, -45, -48], losses)
+    parts = {"kind": "regression", "metric": "r2", "references": {"trivial": 0.0}}
+    known = [replace(entry, train={"r2": 0.93, **entry.train}) for entry in never]
+    as_r2 = [
+        replace(entry, train={**entry.train, "r2": -0.1}, validation={"r2": -40.0, "loss": loss})
+        for entry, loss in zip(never, losses, strict=True)
+    ]
+    assert silent("overfitting", epochs=as_r2, **parts)
+    by_heart = [replace(entry, validation={"r2": 0.5, "loss": 1.0}) for entry in known]
+    assert not silent("overfitting", epochs=by_heart, **parts)

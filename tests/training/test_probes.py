@@ -226,7 +226,18 @@ def test_modes_are_scored_on_the_same_rows() -> None:
     assert found["rows"] == 48
     assert found["train"] > 0.7
     assert found["eval"] == pytest.approx(1 / 3)
+    assert found["last"] == {"train": found["train"], "eval": found["eval"]}
     assert RngState.capture().digest() == rng
+
+
+def test_modes_are_scored_by_the_tasks_own_metrics() -> None:
+    class Own(type(Run(Lost()).task)):  # type: ignore[misc]
+        def metrics(self, outputs: Any, targets: Any) -> dict[str, float]:
+            return {"accuracy": 0.25}
+
+    run = Run(Lost())
+    run.task = Own()
+    assert mode_scores(run)["train"] == 0.25  # type: ignore[arg-type]
 
 
 def test_modes_that_raise_say_why() -> None:

@@ -17,7 +17,9 @@ MOST_CLASSES = 100
 FEWEST_ROWS = 30
 TREES = 60
 NEARLY = 1e-3
-WINDOW = (-2, -1, 0, 1, 2)
+WINDOW, PAST = (-2, -1, 0, 1, 2), (-2, -1, 0)
+NEXT_INPUT = 0.9
+"""Share of the targets that are the next input, above which a task is to foretell it."""
 
 
 def attainable_score(
@@ -27,7 +29,8 @@ def attainable_score(
 
     Features: the values; of series and pictures the sizes of their frequencies as well, which do
     not mind a shift; of sequences of words (small whole numbers) how often each one occurs. Of a
-    sequence task each place with its two neighbours on either side. None for other kinds, under 30
+    sequence task each place with its two neighbours on either side; with those before it alone
+    where the target is the next input, as in a language model. None for other kinds, under 30
     rows, over 100 classes, inputs or targets that are no finite numbers.
     """
     x, y, held_x, held_y = *_rows(*train), *_rows(*held_out)
@@ -110,7 +113,8 @@ def _score_of_places(
 ) -> float | None:
     if y.shape[:2] != x.shape[:2] or y.ndim != 2 or y.dtype.kind not in "iu":
         return None
-    table, held_table = _windows(x), _windows(held_x)
+    window = PAST if _foretells(x, y) else WINDOW
+    table, held_table = _windows(x, window), _windows(held_x, window)
     labels = y.reshape(-1)
     picked = np.flatnonzero(labels != IGNORED)
     picked = picked[evenly(len(picked), 5 * LIMIT_ROWS)]
@@ -118,11 +122,18 @@ def _score_of_places(
     return None if outputs is None else metric.score(outputs.reshape(*held_y.shape, -1), held_y)
 
 
-def _windows(x: Array) -> Array:
+def _foretells(x: Array, y: Array) -> bool:
+    if x.ndim != 2 or x.shape[1] < 2:
+        return False
+    told = y[:, :-1] != IGNORED
+    return bool(told.any()) and (x[:, 1:] == y[:, :-1])[told].mean() > NEXT_INPUT
+
+
+def _windows(x: Array, window: tuple[int, ...]) -> Array:
     """A row for each place: what stands there and beside it, 0 beyond the ends."""
     series = x.reshape(*x.shape[:2], -1).astype(np.float64)
-    reach = max(WINDOW)
+    reach = max(map(abs, window))
     padded = np.pad(series, ((0, 0), (reach, reach), (0, 0)))
     length = series.shape[1]
-    seen: list[Any] = [padded[:, reach + by : reach + by + length] for by in WINDOW]
+    seen: list[Any] = [padded[:, reach + by : reach + by + length] for by in window]
     return np.concatenate(seen, axis=2).reshape(len(x) * length, -1)

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from pytest_mltrainer.training.batches import to_device
+from pytest_mltrainer.training.epoch_scores import scored
 from pytest_mltrainer.training.reproducibility import RngState, derive_seed, fix_seeds
 from pytest_mltrainer.training.run import TrainingRun
 
@@ -17,11 +18,13 @@ def mode_scores(run: TrainingRun) -> dict[str, Any]:
 
     `train` and `eval`, over `rows` drawn at random, in batches of training's size: sorted batches
     would give BatchNorm other statistics than training had. A last batch that is smaller is left
-    out. What raises in the user's code is the `reason` for `judged` False.
+    out. `last` says the same of the last checkpoint: where evaluation fails, the best one is no
+    more than the first. What raises in the user's code is the `reason` for `judged` False.
     """
     rng = RngState.capture()
     try:
-        scores = {mode: _score(run, mode) for mode in ("eval", "train")}
+        scores: dict[str, Any] = _scores(run, "best")
+        scores["last"] = _scores(run, "last")
     except Exception as error:  # the user's code may raise anything
         return {"judged": False, "reason": f"{type(error).__name__}: {error}"[:200]}
     finally:
@@ -38,9 +41,13 @@ def _batches(run: TrainingRun) -> list[list[int]]:
     return batches[:-1] if len(batches) > 1 and len(batches[-1]) < size else batches
 
 
-def _score(run: TrainingRun, mode: str) -> float:
+def _scores(run: TrainingRun, checkpoint: str) -> dict[str, float]:
+    return {mode: _score(run, checkpoint, mode) for mode in ("eval", "train")}
+
+
+def _score(run: TrainingRun, checkpoint: str, mode: str) -> float:
     fix_seeds(derive_seed(run.config.seed, "modes"))
-    model = run.model(run.checkpoint("best"))
+    model = run.model(run.checkpoint(checkpoint))
     device = next(model.parameters()).device
     model.train(mode == "train")
     outputs, targets = [], []
@@ -50,4 +57,5 @@ def _score(run: TrainingRun, mode: str) -> float:
             inputs, wanted = to_device(run.task.collate(samples), device)
             outputs.append(run.task.predict(model, inputs).float().cpu())
             targets.append(wanted.cpu())
-    return float(run.metric.score(torch.cat(outputs).numpy(), torch.cat(targets).numpy()))
+    both = torch.cat(outputs).numpy(), torch.cat(targets).numpy()
+    return scored(run.task, run.metric, *both)[run.metric.name]

@@ -230,7 +230,7 @@ CASES = [
     healthy("ok_dropped_words", DroppedWords, 0.7, epochs=30, learning_rate=0.005),
     healthy("ok_fixed_filters", FixedFilters, 0.9, epochs=15),
     healthy("ok_raw_houses_normed", RawHousesNormed, 0.75, epochs=25, learning_rate=0.01),
-    healthy("ok_noisy_line", NoisyLine, 0.15, epochs=15, learning_rate=0.003),
+    healthy("ok_noisy_slope", NoisyLine, 0.15, epochs=15, learning_rate=0.003),
     healthy("ok_two_at_a_time", TwoAtATime, 0.93, epochs=12, batch_size=2, learning_rate=0.003),
     healthy("ok_accumulated", Accumulated, 0.9, epochs=20, batch_size=8, accumulate=4,
             clip_norm=0.1, scheduler="onecycle", learning_rate=0.02),

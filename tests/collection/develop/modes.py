@@ -103,7 +103,7 @@ CASES = [
         verify=worse(0.02), notes="F.dropout without training=",
     ),
     Case(
-        id="shapes_slow_statistics", label="train_eval_mismatch", build=SlowStatistics,
+        id="shapes_slow_norm", label="train_eval_mismatch", build=SlowStatistics,
         config=settings(epochs=5), twin=UsualStatistics, verify=worse(0.1),
         notes="momentum 0.001",
     ),
