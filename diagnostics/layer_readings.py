@@ -159,6 +159,18 @@ def flattened_by_steps(evidence: Evidence) -> bool:
     )
 
 
+def has_dead_layer(evidence: Evidence) -> bool:
+    """Whether nearly all units of some layer are zero on all samples, late in the training."""
+    probed = lookup(evidence.trained, "dead_units")
+    try:
+        shares = (
+            probed if isinstance(probed, Mapping) else by_layer(evidence, "zero_share", late=True)
+        )
+    except NotJudged:
+        return False
+    return any((finite(share) or 0.0) >= ALL_FLAT for share in shares.values())
+
+
 def recurrent_reach(evidence: Evidence) -> dict[str, float]:
     """By recurrent layer of the fresh model: the gradient at the first times over the last."""
     return at_first(evidence, "reach")

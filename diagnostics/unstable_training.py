@@ -9,6 +9,7 @@ from pytest_mltrainer.diagnostics.fixes import clipping, less_momentum, lower_ra
 from pytest_mltrainer.diagnostics.layer_readings import (
     first_update,
     flattened_by_steps,
+    has_dead_layer,
     update_ratio,
 )
 from pytest_mltrainer.diagnostics.readings import (
@@ -96,7 +97,8 @@ def detect(evidence: Evidence) -> Diagnosis | None:
     size around its trend while the metric is 0.1 below its best. Losses beyond 3 standard errors of
     single batches. Huge: updates move weights by over 0.1 of their size, or the loss doubled at
     once, in a model that learns but falls short, or whose units were free and are saturated now,
-    or whose smoothed loss rose to 1.5 times its start on the way.
+    or whose smoothed loss rose to 1.5 times its start on the way while no layer of ReLUs died,
+    which `dead_relu` tells.
     Never on the raw loss of a batch.
     """
     course = _course(evidence)
@@ -118,7 +120,7 @@ def detect(evidence: Evidence) -> Diagnosis | None:
             flattening = _flattening(evidence, signs)
             if flattening:
                 signs, story = flattening, "drove the units where they are flat"
-            elif not _was_thrown(evidence, course):
+            elif not _was_thrown(evidence, course) or has_dead_layer(evidence):
                 return None
         if not signs:
             return None

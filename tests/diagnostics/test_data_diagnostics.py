@@ -300,6 +300,7 @@ PLANTED: dict[str, tuple[str, Callable[[], Case]]] = {
         lambda: relabelled(cut(*generated(1500)), 0.4, 3),
     ),
     "values slipped": ("label_noise", lambda: shuffled_values(0.5)),
+    "a fifth of the values slipped": ("label_noise", lambda: shuffled_values(0.2)),
     "half of validation copied": ("data_leakage", lambda: copied(cut(*generated()), 0.5)),
     "15 % copied, jittered": (
         "data_leakage",

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import assume, given
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from pytest_mltrainer.training.repetition.tensor_difference import tensor_difference, ulp_distance
@@ -50,6 +50,7 @@ def test_distance_is_symmetric_and_zero_for_equal_bits_alone(
 
 @every_float
 @given(data=st.data())
+@settings(suppress_health_check=[HealthCheck.filter_too_much])
 def test_neighbours_are_one_apart(dtype: torch.dtype, data: st.DataObject) -> None:
     number = data.draw(numbers(dtype))
     assume(torch.isfinite(number) and number != 0)

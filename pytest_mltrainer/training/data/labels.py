@@ -178,6 +178,12 @@ def _value_facts(posed: Problem, reference: Reference, held_out_error: float) ->
         "validation": TAIL,
         "n_validation": len(held_out),
         "unexplained": held_out_error,
+        "unexplained_train": error(posed, reference.train, posed.targets),
+        "unexplained_error": float(
+            np.hypot(
+                _standard_error(residuals, posed.targets), _standard_error(held_out, posed.held_out)
+            )
+        ),
         "suspects": [
             {
                 "row": posed.rows[i],
@@ -187,6 +193,12 @@ def _value_facts(posed: Problem, reference: Reference, held_out_error: float) ->
             for i in worst
         ],
     }
+
+
+def _standard_error(residuals: Array, targets: Array) -> float:
+    """Of the mean squared residual over the variance, as these residuals spread: large for few."""
+    variance = float(np.var(targets))
+    return float(np.std(residuals**2)) / variance / len(targets) ** 0.5 if variance else np.inf
 
 
 def _finite(values: Array, rows: list[int]) -> Array:
