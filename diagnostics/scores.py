@@ -233,13 +233,14 @@ def standard_error(evidence: Evidence, share: float) -> float:
 
 
 def overlapping_or_skewed(evidence: Evidence) -> bool:
-    """Whether train and validation share rows, or differ in their classes.
+    """Whether train and validation share rows beyond chance, or differ in their classes.
 
     Differ: a validation class that training lacks, or class shares that are apart by more than
     0.3 in total variation (50 rows in each at least).
     """
     pair = lookup(evidence.profile, "overlap", "train/validation")
-    if (number_in(pair, "ids") or 0) > 0 or (number_in(pair, "share") or 0) >= 0.05:
+    shared = (number_in(pair, "share") or 0) - (number_in(pair, "chance") or 0)
+    if (number_in(pair, "ids") or 0) > 0 or shared >= 0.05:
         return True
     classes = lookup(evidence.profile, "targets", "classes")
     if not isinstance(classes, dict):

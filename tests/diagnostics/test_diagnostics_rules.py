@@ -305,3 +305,11 @@ def test_what_was_never_learned_is_not_known_by_heart() -> None:
     assert silent("overfitting", epochs=as_r2, **parts)
     by_heart = [replace(entry, validation={"r2": 0.5, "loss": 1.0}) for entry in known]
     assert not silent("overfitting", epochs=by_heart, **parts)
+
+
+def test_rows_that_are_alike_by_chance_do_not_explain_a_gap() -> None:
+    pair = {"share": 0.48, "chance": 0.49, "ids": 0}
+    alike = {"overlap": {"train/validation": pair}}
+    assert not silent("overfitting", epochs=MEMORISED, profile=alike)
+    shared = {"overlap": {"train/validation": {**pair, "chance": 0.0}}}
+    assert silent("overfitting", epochs=MEMORISED, profile=shared)
