@@ -76,6 +76,18 @@ def detect(evidence: Evidence) -> Diagnosis | None:
         return None
     if budgets > BUDGETS:
         symptoms += (Symptom(what="budgets of epochs needed", measured=budgets, limit=BUDGETS),)
+    return _diagnosis(evidence, curve, symptoms, ratio, fallen, budgets)
+
+
+def _diagnosis(
+    evidence: Evidence,
+    curve: list[float],
+    symptoms: tuple[Symptom, ...],
+    ratio: float,
+    fallen: float,
+    budgets: float,
+) -> Diagnosis:
+    peak = max(step_values(evidence, "learning_rate"), default=math.nan)
     epochs = evidence.planned_epochs or len(evidence.epochs)
     rate = finite(setting(evidence, "training.learning_rate")) or finite(peak)
     moves = (
@@ -94,7 +106,7 @@ def detect(evidence: Evidence) -> Diagnosis | None:
         if evidence.epochs
         else "",
         details=(
-            f"smoothed loss: first {start:.4g}, fallen by {fallen:.2%}",
+            f"smoothed loss: first {curve[0]:.4g}, fallen by {fallen:.2%}",
             f"update over weights by layer: {listed(evidence, by_layer(evidence, 'update_ratio'))}",
         ),
         recommendations=(raise_rate(evidence),),

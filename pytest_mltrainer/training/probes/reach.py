@@ -15,10 +15,10 @@ def update_facts(
     """Names of parameters that the rehearsed updates did not reach, each kind in a list.
 
     `not_in_optimizer`, `rate_zero`, `without_gradient` (never one), `zero_gradient` (exactly 0 in
-    every update), `cancelled` (the same of a bias while the weight beside it is reached: it cancels
-    out, as in the difference of two passes through one tower), `unchanged`; `unregistered`, modules
-    that the model uses but does not list, whose parameters a backward pass reached. Raises
-    CannotProbe when no update was watched.
+    every update; not of a bias while the weight beside it is reached: it cancels out, as in the
+    difference of two passes through one tower), `unchanged`; `unregistered`, modules that the model
+    uses but does not list, whose parameters a backward pass reached. Raises CannotProbe when no
+    update was watched.
     """
     if watcher is None or not watcher.updates:
         raise CannotProbe("no update was watched")
@@ -32,7 +32,6 @@ def update_facts(
     } | set(watcher.rates)
     reached = [name for name in trainable if name in watcher.rates]
     zero = [name for name in reached if watcher.gradients[name] == ZERO]
-    cancelled = [name for name in zero if _cancels(name, watcher)]
     return {
         "updates": watcher.updates,
         "trainable": len(trainable),
@@ -40,8 +39,7 @@ def update_facts(
         "not_in_optimizer": [name for name in trainable if name not in held],
         "rate_zero": [name for name in reached if watcher.rates[name] == 0],
         "without_gradient": [name for name in reached if watcher.gradients[name] == NONE],
-        "zero_gradient": [name for name in zero if name not in cancelled],
-        "cancelled": cancelled,
+        "zero_gradient": [name for name in zero if not _cancels(name, watcher)],
         "unchanged": watcher.unchanged(),
         "unregistered": _unregistered(bench),
     }
