@@ -18,7 +18,7 @@ from torch import nn
 
 from pytest_mltrainer.core import files
 from pytest_mltrainer.training.batches import TrainingLoader
-from pytest_mltrainer.training.observation.generators import Generators
+from pytest_mltrainer.training.observation.generators import Generators, States, digest_of
 from pytest_mltrainer.training.observation.observer import Observer, Scalar, named_gradients
 from pytest_mltrainer.training.observation.telemetry import BLOCK_STEPS
 
@@ -117,6 +117,7 @@ class StepDigests:
         self._drawn = drawn
         self._path = folder / DIGESTS_FILE
         self._rows: list[tuple[int, ...]] = []
+        self._states: list[States] = []
         self._losses: list[Scalar] = []
         self._batches: list[tuple[int, ...]] = []
         self._gradients = 0
@@ -139,9 +140,9 @@ class StepDigests:
 
     def after_update(self, step: int, optimizer: torch.optim.Optimizer) -> None:
         """Record the step."""
-        rng = self._generators.digest()
+        self._states.append(self._generators.states())
         parameters = self._parameters() if self._gradients else 0
-        self._rows.append((step, self._observer.epoch, rng, 0, 0, 0, self._gradients, parameters))
+        self._rows.append((step, self._observer.epoch, 0, 0, 0, 0, self._gradients, parameters))
         self._batches.append(self._drawn.take())
         self._losses.append(self._observer.last_loss)
         self._gradients = 0
@@ -155,16 +156,18 @@ class StepDigests:
         self.flush()
 
     def flush(self) -> None:
-        """Fetch the losses from the device, digest the batches and append the block."""
+        """Fetch the losses from the device, digest generators and batches, append the block."""
         if not self._rows:
             return
         rows = np.array(self._rows, DIGEST)
+        rows["rng"] = [digest_of(states) for states in self._states]
         rows["loss"] = _bits_of(self._losses)
         drawn = zip(rows["epoch"].tolist(), self._batches, strict=True)
         rows["batch"], rows["samples"] = zip(
             *[self._drawn.digest(epoch, numbers) for epoch, numbers in drawn], strict=True
         )
         self._rows.clear()
+        self._states.clear()
         self._losses.clear()
         self._batches.clear()
         if not self.is_written:

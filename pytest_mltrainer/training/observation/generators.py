@@ -4,6 +4,7 @@ import _random
 import ctypes
 import random
 from functools import cache
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from numpy.random import mtrand
 
 _MERSENNE_WORDS = 625
 _SIZE = _random.Random.__basicsize__ - object.__basicsize__
+States = tuple[tuple[torch.Tensor, ...], tuple[int, ...], tuple[int, ...]]
+"""States of torch's generators, marks of those of Python and NumPy."""
 
 
 class Generators:
@@ -35,15 +38,26 @@ class Generators:
         self._numpy_generator = mtrand.get_bit_generator()  # Kept alive: its words are read.
         self._numpy = _numpy_words(self._numpy_generator)
 
-    def digest(self) -> int:
-        """64 bits over the present states; never 0. Hashes of numbers are alike in each process."""
-        states = [torch.default_generator.get_state(), *self._cuda_states()]
-        digests = [xxhash.xxh3_64_intdigest(state.numpy().data) for state in states]
-        marks = (*digests, *_python_marks(self._python), *_numpy_marks(self._numpy))
-        return (hash(marks) & (2**64 - 1)) or 1
+    def states(self) -> States:
+        """The present states, copied: a third of the cost of their digest, which can wait."""
+        torch_state = torch.default_generator.get_state()
+        on_devices = torch.cuda.get_rng_state_all() if self._on_cuda else ()
+        return (
+            (torch_state, *on_devices),
+            _python_marks(self._python),
+            _numpy_marks(self._numpy),
+        )
 
-    def _cuda_states(self) -> list[torch.Tensor]:
-        return torch.cuda.get_rng_state_all() if self._on_cuda else []
+    def digest(self) -> int:
+        """64 bits over the present states."""
+        return digest_of(self.states())
+
+
+def digest_of(states: States) -> int:
+    """64 bits; never 0. Hashes of numbers are alike in each process."""
+    tensors, *marks = states
+    digests = [xxhash.xxh3_64_intdigest(state.numpy().data) for state in tensors]
+    return (hash((*digests, *chain.from_iterable(marks))) & (2**64 - 1)) or 1
 
 
 def _python_marks(words: memoryview | None) -> tuple[int, ...]:
