@@ -58,7 +58,7 @@ def make_project(case: Case, target: float, folder: Path) -> Project:
     for part in (".", case.part):
         (code / part).mkdir(parents=True, exist_ok=True)
         for path in (HERE / part).glob("*.py"):
-            if part == case.part or path.stem in ("__init__", "cases", "samples"):
+            if part == case.part or path.stem in ("__init__", "cases", "samples", "scenes"):
                 shutil.copy(path, code / part)
     names = {"part": case.part, "module": module, "name": case.build.__name__, "seed": SEED}
     (folder / "task.py").write_text(TASK.format(**names))
