@@ -50,7 +50,7 @@ def detect(evidence: Evidence) -> Diagnosis | None:
     moved the weights by a fifth of their usual size. Silent on a model that does well, such as a
     pretrained one that is tuned gently, on a learning rate of 0, and on one that its warm-up never
     let grow to a tenth of what was configured or that decayed away, which `convergence_stall`
-    tells.
+    tells. A rate that stays where it is, far below the configured one, is the optimizer's own.
     """
     layer_rows(evidence)
     ratio = update_ratio(evidence)
@@ -62,7 +62,8 @@ def detect(evidence: Evidence) -> Diagnosis | None:
     if ratio <= 0 or peak == 0 or is_well(evidence):
         return None
     configured = finite(setting(evidence, "training.learning_rate"))
-    if configured is not None and peak < WARMED_UP * configured:
+    is_scheduled = min(rates, default=math.nan) < peak
+    if configured is not None and is_scheduled and peak < WARMED_UP * configured:
         return None
     start = curve[0]
     fallen = (start - mean(last_third(curve))) / abs(start) if start else 0.0

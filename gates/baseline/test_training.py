@@ -5,7 +5,7 @@ from pytest_mltrainer.gates.common import training_completed
 
 from pytest_mltrainer.core.config import Limits
 from pytest_mltrainer.core.judge import Judge, guided_by
-from pytest_mltrainer.evaluation.intervals import change
+from pytest_mltrainer.evaluation.intervals import FEWEST_FOR_TREND, change
 from pytest_mltrainer.training.observation.telemetry import Telemetry
 from pytest_mltrainer.training.run import Evaluation, TrainingRun
 
@@ -53,8 +53,9 @@ def test_loss_decreased(telemetry: Telemetry, judge: Judge) -> None:
 
     The mean over the last tenth of the steps minus the mean over the first, Welch's 95 % interval.
     """
-    if len(telemetry.steps) < 10:
-        judge.cannot(f"{len(telemetry.steps)} steps are too few to see a trend, 10 are needed")
+    steps = len(telemetry.steps)
+    if steps < FEWEST_FOR_TREND:
+        judge.cannot(f"{steps} steps are too few to see a trend, {FEWEST_FOR_TREND} are needed")
     judge(
         change(telemetry.steps["loss"]),
         what="change of the training loss from the first tenth to the last",

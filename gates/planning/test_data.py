@@ -1,5 +1,9 @@
 """Are the splits apart, and is what is in them fit to be learned?"""
 
+import math
+from collections.abc import Mapping
+from typing import Any
+
 from pytest_mltrainer.core.config import Limits
 from pytest_mltrainer.core.judge import Judge, guided_by
 from pytest_mltrainer.training.run import TrainingRun
@@ -27,17 +31,31 @@ def test_splits_disjoint(training_run: TrainingRun, limits: Limits, judge: Judge
     """No identity stands in two splits, and at most `max_content_duplicates` of contents do.
 
     Identities come from `Task.sample_key`; contents are compared by digest in any case. Both are
-    found again from the data. A model that is tested on what it has seen is not tested.
+    found again from the data. A model that is tested on what it has seen is not tested. Tables of
+    a few categories repeat their rows by nature: what independent columns would repeat, with two
+    standard errors, is noted and not counted.
     """
     again, _ = training_run.profiled
     for pair, found in again["overlap"].items():
         examples = "; ".join(f"{a}[{i}] = {b}[{j}]" for a, i, b, j in found["examples"])
         judge(found["ids"], what=f"identities shared by {pair}", at_most=0)
+        by_chance = _repeated_by_chance(found)
+        if by_chance:
+            judge.note(f"{by_chance:.1%} equal samples in {pair} are what chance explains")
         judge(
-            found["share"],
+            max(0.0, found["share"] - by_chance),
             what=f"share of equal samples in {pair} ({found['content']}: {examples or 'none'})",
             at_most=limits.max_content_duplicates,
         )
+
+
+def _repeated_by_chance(overlap: Mapping[str, Any]) -> float:
+    """The share of samples that would be equal in independent columns, and two errors of it."""
+    chance, count = overlap["chance"] or 0.0, overlap["content"]
+    if not chance or not count:
+        return 0.0
+    samples = count / overlap["share"]
+    return float(min(1.0, chance + 2 * math.sqrt(chance * (1 - chance) / samples)))
 
 
 @guided_by("nan_loss", "unnormalized_data")

@@ -216,7 +216,8 @@ class Limits(Settings):
         description="Steps that are compared bit by bit between two processes.",
     )
     max_content_duplicates: Share = Field(
-        default=0.001, description="Share of samples with equal content in two splits."
+        default=0.001,
+        description="Share of samples with equal content in two splits, beyond chance.",
     )
     min_train_rows_per_class: CountOrZero = Field(
         default=30, description="Training samples below which a class is called small."

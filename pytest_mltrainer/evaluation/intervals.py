@@ -23,6 +23,8 @@ FEWEST_SAMPLES = 10
 MOST_GROUPS = 5_000
 LARGEST_LOST_SHARE = 0.05
 FEWEST_POINTS = 5
+FEWEST_FOR_TREND = 10
+"""Values of a curve below which its change has no interval."""
 # At 10, noise with a correlation of 0.9 a step is called a trend in 5 to 8 of 100 curves of 300
 # to 2,000 steps; at 20, in up to 12.
 MOST_BLOCKS = 10
@@ -189,7 +191,7 @@ def change(values: Array, confidence: float = 0.95) -> Measurement:
     value = float(last.mean() - first.mean())
     spread = first.var(ddof=1) / size, last.var(ddof=1) / size
     total = sum(spread)
-    if len(values) < 10 or not math.isfinite(value) or not math.isfinite(total):
+    if len(values) < FEWEST_FOR_TREND or not math.isfinite(value) or not math.isfinite(total):
         return Measurement(value=value, n=len(values), confidence=confidence)
     if total == 0:
         return Measurement(value=value, n=len(values), low=value, high=value, confidence=confidence)

@@ -283,6 +283,19 @@ def test_equal_rows_by_chance_are_counted_within_classes() -> None:
     assert chance_equal(draw.normal(size=(600, 6)), other, y) == 0.0
 
 
+def test_the_columns_of_a_category_stay_together_where_chance_is_counted() -> None:
+    draw = DRAW(0)
+
+    def answers() -> np.ndarray[Any, Any]:
+        kinds = [np.eye(size)[draw.integers(0, size, 800)] for size in (2, 3, 4)]
+        return np.concatenate(kinds, axis=1).astype(np.float32)
+
+    one, other = answers(), answers()
+    assert chance_equal(one, other) == 1.0
+    one[:, -1] += draw.normal(size=800)
+    assert chance_equal(one, other) < 0.1
+
+
 def test_rows_cut_off_at_ten_deviations_are_no_duplicates() -> None:
     draw = DRAW(0)
     parts = {"train": draw.normal(size=(200, 4)), "validation": np.full((80, 4), 10.0),

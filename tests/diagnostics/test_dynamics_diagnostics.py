@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from pytest_mltrainer.diagnostics import detectors
+from pytest_mltrainer.diagnostics.scores import is_well
 from torch import nn
 from trainings import (
     Data,
@@ -247,6 +248,27 @@ def test_a_low_rate_explains_the_stall_and_the_underfitting() -> None:
     assert found.primary is not None
     assert found.primary.id == "lr_too_low"
     assert set(found.consequences) == {"convergence_stall", "underfitting"}
+
+
+def test_a_constant_rate_far_below_the_configured_one_is_the_optimizers_own() -> None:
+    slow = on_digits(mlp(digits()), learning_rate=1e-6)
+    asked = {**slow.config["training"], "learning_rate": 0.03}
+    slow = replace(slow, config={**slow.config, "training": asked})
+    assert said("lr_too_low", slow) is not None
+    warming = slow.steps.copy()
+    warming["learning_rate"] = np.linspace(1e-8, 1e-6, len(warming))
+    assert said("lr_too_low", replace(slow, steps=warming)) is None, "convergence_stall tells it"
+
+
+def test_units_that_were_flat_before_training_are_told_though_the_model_learns() -> None:
+    model = deep(digits(), nn.Tanh, 1)
+    with torch.no_grad():
+        model[0].weight.mul_(150)
+    flat = replace(on_digits(model, learning_rate=3e-3), target=0.3)
+    assert is_well(flat)
+    found = said("saturation", flat)
+    assert found is not None
+    assert "from the first step on" in found.summary
 
 
 @pytest.fixture(scope="module")

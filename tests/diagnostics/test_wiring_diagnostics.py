@@ -91,6 +91,15 @@ def never_cleared(session: Any) -> None:
         session.finish_epoch(epoch)
 
 
+def first_layer_cleared(session: Any) -> None:
+    for epoch in session.epochs():
+        for inputs, targets in session.batches():
+            session.model[0].zero_grad()
+            session.loss(inputs, targets).backward()
+            session.optimizer.step()
+        session.finish_epoch(epoch)
+
+
 def never_cleared_but_clipped(session: Any) -> None:
     for epoch in session.epochs():
         for inputs, targets in session.batches():
@@ -238,6 +247,11 @@ SICK = {
     "never cleared, sgd, multilabel": Sick(
         id="missing_zero_grad",
         make=lambda: Made(lambda: mlp(outputs=5), labels, "multilabel", train=never_cleared),
+        training={"optimizer": "sgd", "learning_rate": 0.1},
+    ),
+    "one group of two is cleared": Sick(
+        id="missing_zero_grad",
+        make=lambda: Made(mlp, table, train=first_layer_cleared),
         training={"optimizer": "sgd", "learning_rate": 0.1},
     ),
     # Inputs that do not matter.

@@ -97,6 +97,13 @@ def values(columns: int = 8, scale: float = 1.0, offset: float = 0.0, shape: int
     return TensorDataset(x, y if shape == 2 else y[:, 0])
 
 
+def counts() -> TensorDataset:
+    draw = torch.Generator().manual_seed(5)
+    x = torch.randn(ROWS, 8, generator=draw)
+    rates = (x @ torch.randn(8, 1, generator=draw) / 2 + 5).exp()
+    return TensorDataset(x, torch.poisson(rates, generator=draw))
+
+
 @functools.cache
 def labels() -> TensorDataset:
     draw = torch.Generator().manual_seed(4)
@@ -307,6 +314,9 @@ HEALTHY: dict[str, Callable[[], Made]] = {
     "lstm": lambda: Made(Recurrent, tokens),
     "transformer encoder": lambda: Made(Encoder, tokens),
     "regression": lambda: Made(lambda: mlp(outputs=1), values, "regression"),
+    "counts by their logarithm, the largest in thousands": lambda: Made(
+        lambda: mlp(outputs=1), counts, "regression", functional.poisson_nll_loss
+    ),
     "regression, flat targets": lambda: Made(
         lambda: mlp(outputs=1), functools.partial(values, shape=1), "regression"
     ),

@@ -34,8 +34,9 @@ from pytest_mltrainer.core.catalogue import catalogue
 from pytest_mltrainer.core.config import load_config
 from pytest_mltrainer.core.project import Project
 from pytest_mltrainer.evaluation.predictions import Predictions
-from pytest_mltrainer.training.diagnosing.diagnosis import baseline_of
+from pytest_mltrainer.training.diagnosing.diagnosis import baseline_of, why_broken
 from pytest_mltrainer.training.diagnosing.learning_curve import plan_curve
+from pytest_mltrainer.training.observation.telemetry import STEP, STEPS_FILE
 from pytest_mltrainer.training.run import TrainingRun
 
 Trained = Callable[..., TrainedProject]
@@ -412,6 +413,17 @@ def test_a_broken_run_is_explained_although_its_gate_failed(trained: Trained) ->
     summary = project.stdout.partition("= pipeline =")[2]
     assert re.search(r"baseline +FAIL .*\n(  .*\n)+diagnostics +PASS", summary)
     assert "which begins again as .mltrainer/diagnostics/overlay.yaml says" in summary
+
+
+def test_a_run_of_a_few_updates_is_broken_and_to_be_repaired(copied: Copied) -> None:
+    project = copied("healthy", "baseline")
+    steps = project / ".mltrainer" / "baseline" / STEPS_FILE
+    steps.write_bytes(steps.read_bytes()[: 5 * STEP.itemsize])
+    with inside(project):
+        loaded = Project.load(project)
+        broken = why_broken(TrainingRun(loaded, load_config(loaded.config_path), "baseline"))
+    assert broken is not None
+    assert broken.reason == "5 updates are too few to learn from"
 
 
 @pytest.mark.slow

@@ -47,6 +47,15 @@ def validation_rows_in_train(project: Path) -> None:
     document_data(project)
 
 
+def a_table_of_few_categories(project: Path) -> None:
+    edit_task(
+        project,
+        "        targets = ",
+        "        inputs = (inputs > 0).float()\n        inputs[:, 4:] = 0.0\n        targets = ",
+    )
+    document_data(project)
+
+
 def patient_in_two_splits(project: Path) -> None:
     add_method(
         project,
@@ -532,6 +541,14 @@ def test_unused_parameters_that_are_declared_are_no_fault(copied: Copied) -> Non
     unused_head(project)
     edit_config(project, "  epochs: 8", '  epochs: 8\n  unused_parameters: ["1.head.*"]')
     assert judge_check("planning/model_trainable", project).outcome == "pass"
+
+
+def test_rows_that_categories_repeat_by_nature_are_noted_and_not_counted(copied: Copied) -> None:
+    project = copied("healthy")
+    a_table_of_few_categories(project)
+    result = judge_check("planning/splits_disjoint", project)
+    assert result.outcome == "pass"
+    assert "equal samples in train/validation are what chance explains" in str(result.notes)
 
 
 def test_a_model_that_blows_rounding_up_is_not_said_to_mix_samples(copied: Copied) -> None:

@@ -121,16 +121,35 @@ def chance_equal(one: Array, other: Array, groups: Array | None = None) -> float
 
     Counted after permuting each column of `one`, within `groups` (classes) where they are given:
     near 0 for measured values, high in tables of a few categories and in short texts of a few
-    words, which repeat their rows by nature.
+    words, which repeat their rows by nature. The columns of one category stay together.
     """
     generator = np.random.default_rng(0)
     mixed = one.copy()
+    categories = _one_hot(one)
     for group in [None] if groups is None else np.unique(groups):
         rows = np.arange(len(one)) if group is None else np.flatnonzero(groups == group)
-        for column in range(one.shape[1]):
-            mixed[rows, column] = one[generator.permutation(rows), column]
+        for columns in categories:
+            mixed[np.ix_(rows, columns)] = one[np.ix_(generator.permutation(rows), columns)]
     there = {row.tobytes() for row in mixed}
     return sum(row.tobytes() in there for row in np.ascontiguousarray(other)) / max(len(other), 1)
+
+
+def _one_hot(table: Array) -> list[list[int]]:
+    """Columns in neighbouring groups: those that say one category in 0 and 1, others alone."""
+    low, high = table.min(axis=0), table.max(axis=0)
+    is_high = table == high
+    is_binary = (is_high | (table == low)).all(axis=0) & (high > low)
+    found: list[list[int]] = []
+    start = 0
+    while start < table.shape[1]:
+        stop, said = start, np.zeros(len(table), dtype=int)
+        while stop < table.shape[1] and is_binary[stop] and said.max() <= 1 and said.min() == 0:
+            said = said + is_high[:, stop]
+            stop += 1
+        is_category = stop > start + 1 and bool((said == 1).all())
+        found.append(list(range(start, stop if is_category else start + 1)))
+        start = found[-1][-1] + 1
+    return found
 
 
 def _spacing(table: Array) -> tuple[float, float]:

@@ -14,7 +14,7 @@ from pytest_mltrainer.core.evidence import Cause, Detector, Diagnosis, Evidence,
 from pytest_mltrainer.core.measurement import Measurement, number
 from pytest_mltrainer.core.ranking import Findings, diagnose
 from pytest_mltrainer.core.route import PREVIEWS
-from pytest_mltrainer.evaluation.intervals import change
+from pytest_mltrainer.evaluation.intervals import FEWEST_FOR_TREND, change
 from pytest_mltrainer.evaluation.trivial import trivial_predictions
 from pytest_mltrainer.training.diagnosing.evidence import gather_evidence
 from pytest_mltrainer.training.diagnosing.learning_curve import (
@@ -164,7 +164,7 @@ def baseline_of(run: TrainingRun) -> TrainingRun:
 
 
 def why_broken(baseline: TrainingRun) -> Broken | None:
-    """Why the run cannot be built on: non-finite, not learning, or no better than trivial.
+    """Why the run cannot be built on: non-finite, too short, not learning, or at trivial level.
 
     As the baseline's own gate measures it; a gate that fails for want of proof is no broken run.
     """
@@ -173,7 +173,11 @@ def why_broken(baseline: TrainingRun) -> Broken | None:
         where = f"{fault['what']} not finite at step {fault['step']}" if fault else "no checkpoint"
         symptom = Symptom(what="values that are not finite", measured=1.0, limit=0.0)
         return Broken(reason=where, symptom=symptom)
-    trend = change(baseline.telemetry.steps["loss"])
+    losses = baseline.telemetry.steps["loss"]
+    if len(losses) < FEWEST_FOR_TREND:
+        symptom = Symptom(what="updates", measured=len(losses), limit=FEWEST_FOR_TREND)
+        return Broken(reason=f"{len(losses)} updates are too few to learn from", symptom=symptom)
+    trend = change(losses)
     if trend.high is not None and trend.high >= 0:
         symptom = Symptom(what="change of the training loss", measured=trend.high, limit=0.0)
         return Broken(reason=f"the training loss did not fall: {trend.text()}", symptom=symptom)

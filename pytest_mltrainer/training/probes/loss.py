@@ -26,10 +26,11 @@ def loss_facts(bench: Bench) -> dict[str, Any]:
     `floor`: the least loss of outputs that match the targets, over any outputs; `reachable`: the
     same over outputs within the range that the model can reach; `undecided`: the least loss of
     constant outputs. `shift`: how much the loss falls for each 1 added to all outputs (1 for a
-    loss on log-probabilities). `paired`, `swapped`: the least loss of outputs that match the
-    targets, and of the same outputs given to other samples. `free`: whether the outputs follow
-    whatever the last layer says upwards without limit, as plain scores do and densities cannot.
-    `unheard`: of several labels, the targets (0 or 1) whose outputs the loss pays no heed to.
+    loss on log-probabilities). `paired`, `swapped`: the loss of outputs that follow the targets,
+    and of the same outputs given to other samples, for those outputs that it matters to most.
+    `free`: whether the outputs follow whatever the last layer says upwards without limit, as plain
+    scores do and densities cannot. `unheard`: of several labels, the targets (0 or 1) whose outputs
+    the loss pays no heed to.
     Raises CannotProbe for outputs that no target says the best of.
     """
     model = bench.fresh().eval()
@@ -46,14 +47,14 @@ def loss_facts(bench: Bench) -> dict[str, Any]:
     }
     ideal = list(_ideal(bench, outputs, dimension))
     within = [_within(candidate, facts, dimension) for candidate in ideal]
-    best = min(ideal, key=lambda candidate: _ask(bench, candidate))
+    paired, swapped = _most_moved(bench, ideal)
     return facts | {
         "floor": number(min(_ask(bench, candidate) for candidate in ideal)),
         "reachable": number(min(_ask(bench, candidate) for candidate in within)),
         "undecided": number(min(_undecided(bench, outputs))),
         "shift": number(_shift(bench, outputs)) if dimension else None,
-        "paired": number(_ask(bench, best)),
-        "swapped": number(_ask(bench, _swapped(bench, best))),
+        "paired": number(paired),
+        "swapped": number(swapped),
         "free": are_free(bench, model, outputs),
         "unheard": _unheard(bench, outputs) if bench.task.kind == "multilabel" else [],
         "targets_vary": bool((bench.targets != bench.targets[:1]).any()),
@@ -177,6 +178,23 @@ def _normalisation(outputs: torch.Tensor, dimension: int | None) -> dict[str, bo
         "sums_to_one": bool(((total - 1).abs() < EXACT).all() and (outputs >= -EXACT).all()),
         "log_normalised": bool((log_total.abs() < EXACT).all()),
     }
+
+
+def _most_moved(bench: Bench, ideal: list[torch.Tensor]) -> tuple[float, float]:
+    """The losses with and without a swap that differ most, in shares of the larger one.
+
+    Shapes that broadcast leave every loss the same. Others may be blind to some outputs: one that
+    takes their exponential is ruled by the largest, so standardised targets are tried too.
+    """
+    followers = list(ideal)
+    if bench.task.kind == "regression":
+        spread = ideal[0].std().clamp_min(torch.finfo(torch.float32).tiny)
+        followers.append((ideal[0] - ideal[0].mean()) / spread)
+    pairs = [(_ask(bench, each), _ask(bench, _swapped(bench, each))) for each in followers]
+    known = [pair for pair in pairs if all(map(math.isfinite, pair))]
+    if not known:
+        return math.inf, math.inf
+    return max(known, key=lambda pair: abs(pair[1] - pair[0]) / max(*map(abs, pair), 1e-30))
 
 
 def _swapped(bench: Bench, outputs: torch.Tensor) -> torch.Tensor:

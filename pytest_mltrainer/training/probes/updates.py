@@ -1,5 +1,6 @@
 """What single updates of a training reach and leave behind, watched through any loop."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ LEAST_UPDATES = 3
 SURVIVED = 0.5
 UNEXPLAINED = 0.01
 """Share of a gradient that its own backward passes must leave unexplained before others may."""
+FEWEST_ELEMENTS = 8
 NONE, ZERO, SOME = "none", "zero", "some"
 LIMIT_SHOWN = 20
 
@@ -60,8 +62,8 @@ class UpdateWatcher:
                     self.rates[name] = max(self.rates.get(name, 0.0), float(group["lr"]))
                     self._note_gradient(name, part.grad)
         held = {id(part) for group in optimizer.param_groups for part in group["params"]}
-        if any(id(part) in held for part in self._watched):
-            self._compare()
+        if own := [index for index, part in enumerate(self._watched) if id(part) in held]:
+            self._compare(own)
 
     def after_update(self, step: int, optimizer: torch.optim.Optimizer) -> None:
         """Remember the gradients that the update leaves."""
@@ -111,32 +113,40 @@ class UpdateWatcher:
         values = gradient.coalesce().values() if gradient.is_sparse else gradient
         self.gradients[name] = SOME if bool(values.count_nonzero()) else ZERO
 
-    def _compare(self) -> None:
-        """How much of the old gradient is in the new: least squares, new = a own + b old; b / a.
+    def _compare(self, watched: list[int]) -> None:
+        """Note the largest part of an old gradient that is in the new one, over the parameters.
 
-        a takes in clipping and unscaling. Where own alone explains 99 % of the new gradient, b is
-        0: two gradients that are nearly parallel would make any b fit.
+        Each by itself, since an optimizer may clear one group of parameters and forget another.
         """
-        now = _flat([_gradient(part) for part in self._watched])
-        self.norms.append(float(now.norm()))
+        now = {index: _flat(_gradient(self._watched[index])) for index in watched}
+        self.norms.append(math.hypot(*[float(part.norm()) for part in now.values()]))
         if self._left is None:
             return
-        own, old = _flat(self._own), _flat(self._left)
-        if not all(bool(torch.isfinite(part).all()) for part in (now, own, old)):
-            return
-        if not now.any() or not old.any():
-            self._survived.append(0.0)
-            return
-        alone = float(now @ own) / (float(own @ own) or 1.0)
-        if float((now - alone * own).norm()) <= UNEXPLAINED * float(now.norm()):
-            self._survived.append(0.0)
-            return
-        basis = torch.stack([own, old], dim=1)
-        solution = torch.linalg.lstsq(basis, now[:, None], driver="gelsd").solution
-        a, b = (float(value) for value in solution.flatten())
-        rest = now - basis @ torch.tensor([a, b], dtype=basis.dtype)
-        is_explained = float(rest.norm()) <= UNEXPLAINED * float(now.norm())
-        self._survived.append(b / a if is_explained and a > 0 else 0.0)
+        groups = [
+            (part, _flat(self._own[index]), _flat(self._left[index])) for index, part in now.items()
+        ]
+        known = [group for group in groups if all(bool(part.isfinite().all()) for part in group)]
+        if known:
+            self._survived.append(max(_survived(*group) for group in known))
+
+
+def _survived(now: torch.Tensor, own: torch.Tensor, old: torch.Tensor) -> float:
+    """How much of the old gradient is in the new: least squares, now = a own + b old; b / a.
+
+    a takes in clipping and unscaling. Where own alone explains 99 % of the new gradient, b is
+    0: two gradients that are nearly parallel would make any b fit, and so would few elements.
+    """
+    if len(now) < FEWEST_ELEMENTS or not now.any() or not old.any():
+        return 0.0
+    alone = float(now @ own) / (float(own @ own) or 1.0)
+    if float((now - alone * own).norm()) <= UNEXPLAINED * float(now.norm()):
+        return 0.0
+    basis = torch.stack([own, old], dim=1)
+    solution = torch.linalg.lstsq(basis, now[:, None], driver="gelsd").solution
+    a, b = (float(value) for value in solution.flatten())
+    rest = now - basis @ torch.tensor([a, b], dtype=basis.dtype)
+    is_explained = float(rest.norm()) <= UNEXPLAINED * float(now.norm())
+    return b / a if is_explained and a > 0 else 0.0
 
 
 def _spread(model: nn.Module) -> list[nn.Parameter]:
@@ -156,9 +166,5 @@ def _gradient(part: torch.Tensor) -> torch.Tensor:
     return torch.zeros_like(part) if grad is None or grad.is_sparse else grad.detach()
 
 
-def _flat(parts: list[torch.Tensor]) -> torch.Tensor:
-    return (
-        torch.cat([part.detach().double().cpu().flatten() for part in parts])
-        if parts
-        else (torch.zeros(0, dtype=torch.float64))
-    )
+def _flat(part: torch.Tensor) -> torch.Tensor:
+    return part.detach().double().cpu().flatten()
