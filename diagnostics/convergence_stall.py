@@ -5,6 +5,7 @@ from itertools import pairwise
 from pytest_mltrainer.diagnostics.fixes import lower_rate, raise_rate
 from pytest_mltrainer.diagnostics.layer_readings import update_ratio
 from pytest_mltrainer.diagnostics.pace import least_travel, travel
+from pytest_mltrainer.diagnostics.probed import straight_layers
 from pytest_mltrainer.diagnostics.readings import (
     adaptive,
     broken,
@@ -43,6 +44,7 @@ from pytest_mltrainer.core.evidence import (
     confidence,
 )
 from pytest_mltrainer.core.ranking import by_worth
+from pytest_mltrainer.training.diagnosing.remedies import dropout_setting
 
 FALL_LIMIT = 0.03
 DECAYED = 0.01
@@ -72,8 +74,8 @@ def detect(evidence: Evidence) -> Diagnosis | None:
     target) has over the trivial one. When that lead is under 0.05 nothing shows that there is
     something to learn: then only a learning rate that was gone before the loss had fallen by 15 %
     speaks. A loss that ended above its first value counts as standing
-    still. Silent where regularisation holds the model down, which `underfitting` tells. Not judged
-    under 6 epochs and 24 steps, nor on non-finite losses.
+    still. Silent where regularisation holds the model down or its layers lack activations, which
+    `underfitting` tells. Not judged under 6 epochs and 24 steps, nor on non-finite losses.
     """
     curve, scores, trivial = _judged(evidence)
     goal = attainable(evidence)
@@ -93,7 +95,8 @@ def detect(evidence: Evidence) -> Diagnosis | None:
         return None
     if late_fall >= FALL_LIMIT and not _above_start(evidence, curve):
         return None
-    if story == "held down" and reference(evidence, "linear_train") is not None:
+    is_explained = story == "held down" or (story == "stuck" and straight_layers(evidence) > 0)
+    if is_explained and reference(evidence, "linear_train") is not None:
         return None
     symptoms = (
         Symptom(what="fall of the loss in the last third", measured=late_fall, limit=FALL_LIMIT),
@@ -266,8 +269,9 @@ def _less_regularisation(evidence: Evidence) -> Recommendation:
     patch: dict[str, float] = {}
     if high_decay(evidence) and can_patch(evidence, "training.weight_decay"):
         patch["training.weight_decay"] = float(f"{decay / 100:.6g}")
-    if high_dropout(evidence) and can_patch(evidence, "model.dropout"):
-        patch["model.dropout"] = 0.1
+    dropout = dropout_setting(evidence)
+    if high_dropout(evidence) and can_patch(evidence, dropout):
+        patch[dropout] = 0.1
     return Recommendation(
         instruction="divide the weight decay by 100 and keep dropout at 0.1 or lower",
         patch=patch,

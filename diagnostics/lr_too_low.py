@@ -90,7 +90,7 @@ def _diagnosis(
 ) -> Diagnosis:
     peak = max(step_values(evidence, "learning_rate"), default=math.nan)
     epochs = evidence.planned_epochs or len(evidence.epochs)
-    rate = finite(setting(evidence, "training.learning_rate")) or finite(peak)
+    rate = finite(peak) or finite(setting(evidence, "training.learning_rate"))
     moves = (
         f"an update moves the weights by {ratio:.1g} of their size (usual: 1e-3)"
         if ratio < SLOW_UPDATE

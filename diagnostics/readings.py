@@ -88,8 +88,10 @@ def high_decay(evidence: Evidence) -> bool:
 
 
 def high_dropout(evidence: Evidence) -> bool:
-    """Whether the configured dropout silences half of the units or more."""
-    return (finite(setting(evidence, "model.dropout")) or 0.0) >= HIGH_DROPOUT
+    """Whether dropout silences half of the units or more, by its modules or as configured."""
+    measured = number_in(evidence.probes, "initial", "dropout")
+    configured = finite(setting(evidence, "model.dropout"))
+    return max(measured or 0.0, configured or 0.0) >= HIGH_DROPOUT
 
 
 def epoch_values(evidence: Evidence, split: str, name: str) -> list[float]:

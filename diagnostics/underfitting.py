@@ -1,6 +1,7 @@
 """The model does worse than a simple one on the very data that it was trained on."""
 
 from pytest_mltrainer.diagnostics.layer_readings import by_layer
+from pytest_mltrainer.diagnostics.probed import straight_layers
 from pytest_mltrainer.diagnostics.readings import (
     adaptive,
     broken,
@@ -35,7 +36,7 @@ from pytest_mltrainer.core.evidence import (
     confidence,
 )
 from pytest_mltrainer.core.ranking import by_worth
-from pytest_mltrainer.training.diagnosing.remedies import longer, wider
+from pytest_mltrainer.training.diagnosing.remedies import dropout_setting, longer, wider
 
 SHORTFALL = 0.10
 VALIDATION_SHORTFALL = 0.05
@@ -57,6 +58,8 @@ def detect(evidence: Evidence) -> Diagnosis | None:
     training than training is behind the linear model. Trees tell where a linear model finds
     nothing: training and validation both gained under 55 % of their lead over the trivial model on
     validation. A simple model meets the same noise ceiling, so a model at its ceiling is silent.
+    Several layers whose outputs follow the inputs on straight lines lack activations: a fault of
+    the wiring, which stands before the stall that it leads to.
     Not judged without a simple model's scores, and on non-finite losses.
     """
     scores = read_scores(evidence)
@@ -81,7 +84,7 @@ def detect(evidence: Evidence) -> Diagnosis | None:
     curve = loss_curve(evidence)
     return Diagnosis(
         id="underfitting",
-        cause=Cause.CAPACITY,
+        cause=Cause.WIRING if straight_layers(evidence) else Cause.CAPACITY,
         summary=f"A simple model is {short:.2f} better in {evidence.metric} on the training data: "
         f"{_reason(evidence, scores, linear)}.",
         confidence=confidence(symptoms),
@@ -152,6 +155,8 @@ def _over_regularised(evidence: Evidence) -> bool:
 
 def _reason(evidence: Evidence, scores: Scores, linear: float) -> str:
     trivial = reference(evidence, "trivial")
+    if layers := straight_layers(evidence):
+        return f"no activation lies between its {layers} layers, which do no more than one"
     if _over_regularised(evidence):
         return "over-regularised: regularisation holds the weights down"
     if _hardly_begun(evidence):
@@ -194,6 +199,14 @@ def _hardly_begun(evidence: Evidence) -> bool:
 def _fixes(evidence: Evidence) -> list[Recommendation]:
     reach = span(evidence, best_validation_score(evidence), _simple_score(evidence))
     fixes = []
+    if straight_layers(evidence):
+        fixes.append(
+            Recommendation(
+                instruction="put an activation, such as nn.ReLU(), between the layers",
+                impact="high",
+                predicted=reach,
+            )
+        )
     if high_decay(evidence) or _pull_symptom(evidence):
         fixes.append(_less_decay(evidence, reach))
     if high_dropout(evidence) or is_held_back(evidence):
@@ -228,11 +241,12 @@ def _less_decay(evidence: Evidence, reach: tuple[float, float] | None) -> Recomm
 
 
 def _less_dropout(evidence: Evidence, reach: tuple[float, float] | None) -> Recommendation:
-    known = can_patch(evidence, "model.dropout")
+    key = dropout_setting(evidence)
+    known = can_patch(evidence, key)
     return Recommendation(
         instruction="lower dropout to 0.1, and weaken augmentation while the training metric is "
         "far below that of validation",
-        patch={"model.dropout": 0.1} if known else {},
+        patch={key: 0.1} if known else {},
         impact="high",
         predicted=reach,
     )

@@ -21,7 +21,7 @@ from trainings import (
     train,
 )
 
-from pytest_mltrainer.core.evidence import Diagnosis, EpochRecord, Evidence, NotJudged
+from pytest_mltrainer.core.evidence import Cause, Diagnosis, EpochRecord, Evidence, NotJudged
 from pytest_mltrainer.core.ranking import diagnose
 
 DETECTORS = detectors()
@@ -258,6 +258,31 @@ def test_a_constant_rate_far_below_the_configured_one_is_the_optimizers_own() ->
     warming = slow.steps.copy()
     warming["learning_rate"] = np.linspace(1e-8, 1e-6, len(warming))
     assert said("lr_too_low", replace(slow, steps=warming)) is None, "convergence_stall tells it"
+
+
+def straight() -> Evidence:
+    """Rings within rings, by three layers with nothing between them."""
+    draw = np.random.default_rng(0)
+    x = draw.normal(size=(700, 4)).astype(np.float32)
+    y = np.digitize(np.linalg.norm(x[:, :2], axis=1), [0.9, 1.5])
+    model = nn.Sequential(nn.Linear(4, 32), nn.Linear(32, 32), nn.Linear(32, 3))
+    return replace(on(Data(x[:500], y[:500], x[500:], y[500:]), model, epochs=15), references=RINGS)
+
+
+RINGS = {"trivial": 0.4, "linear_train": 0.45, "linear_validation": 0.42, "attainable": 0.95}
+
+
+def test_layers_without_an_activation_explain_what_was_not_learned() -> None:
+    layers = [{"name": str(place)} for place in range(3)]
+    bent = replace(straight(), probes={"inputs": {"affine": False}, "initial": {"layers": layers}})
+    found = said("underfitting", bent)
+    assert found is not None
+    assert (found.cause, "activation" in found.summary) == (Cause.CAPACITY, False)
+    affine = replace(bent, probes={"inputs": {"affine": True}, "initial": {"layers": layers}})
+    ranked = diagnose(affine, DETECTORS)
+    assert [entry.id for entry in ranked.diagnoses] == ["underfitting"]
+    assert ranked.diagnoses[0].cause == Cause.WIRING
+    assert "no activation lies between its 3 layers" in ranked.diagnoses[0].summary
 
 
 def test_units_that_were_flat_before_training_are_told_though_the_model_learns() -> None:

@@ -169,6 +169,31 @@ def test_the_loss_is_asked_about_matching_undecided_and_swapped_outputs(tmp_path
     assert found["swapped"] > 10
 
 
+@pytest.mark.parametrize(
+    ("between", "is_affine"),
+    [
+        (nn.Identity(), True),
+        (nn.BatchNorm1d(3), True),
+        (nn.Dropout(0.9), True),
+        (nn.ReLU(), False),
+        (nn.Tanh(), False),
+        (nn.LeakyReLU(0.5), False),
+        (nn.LayerNorm(3), False),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
+)
+def test_layers_without_an_activation_are_seen(
+    between: nn.Module, is_affine: bool, tmp_path: Path
+) -> None:
+    class Layers(Blobs):
+        def model(self, config: Config) -> nn.Module:
+            return nn.Sequential(nn.Linear(4, 3), between, nn.Linear(3, 3))
+
+    found = facts(Layers(), tmp_path)
+    assert found["inputs"]["affine"] is is_affine
+    assert found["initial"]["dropout"] == (0.9 if isinstance(between, nn.Dropout) else 0.0)
+
+
 def test_digits_take_under_three_seconds(tmp_path: Path) -> None:
     from sklearn.datasets import load_digits
     from torch.utils.data import TensorDataset

@@ -140,6 +140,16 @@ def test_advice_against_a_curve_changes_the_model_that_was_read(
     assert found == patches
 
 
+def test_dropout_is_found_by_its_measured_share_whatever_its_name() -> None:
+    config = Config.from_json({"model": {"width": 16, "drop": 0.2}}).to_json()
+    read = replace(EVIDENCE, config=config, probes={"initial": {"dropout": 0.2}})
+    found = [entry.patch for entry in against("variance", read, lambda *_: True)]
+    assert {"model.drop": 0.3} in found
+    unlike = replace(read, probes={"initial": {"dropout": 0.4}})
+    found = [entry.patch for entry in against("variance", unlike, lambda *_: True)]
+    assert {"model.dropout": 0.3} in found
+
+
 def test_a_search_tries_both_sides() -> None:
     patches = [entry.recommendation.patch for entry in advised(*search_advice(EVIDENCE))]
     assert [patch["training.learning_rate"] for patch in patches] == pytest.approx([1e-3 / 3, 3e-3])

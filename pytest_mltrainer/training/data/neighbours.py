@@ -129,7 +129,7 @@ def chance_equal(one: Array, other: Array, groups: Array | None = None) -> float
     for group in [None] if groups is None else np.unique(groups):
         rows = np.arange(len(one)) if group is None else np.flatnonzero(groups == group)
         for columns in categories:
-            mixed[np.ix_(rows, columns)] = one[np.ix_(generator.permutation(rows), columns)]
+            mixed[rows[:, None], columns] = one[generator.permutation(rows)[:, None], columns]
     there = {row.tobytes() for row in mixed}
     return sum(row.tobytes() in there for row in np.ascontiguousarray(other)) / max(len(other), 1)
 

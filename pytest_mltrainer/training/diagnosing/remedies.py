@@ -1,7 +1,7 @@
 """What helps a model that learns too little, or too much by heart, whoever says that it does."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from pytest_mltrainer.core.evidence import Evidence, Recommendation
 
@@ -44,16 +44,26 @@ def against(kind: str, evidence: Evidence, can_patch: CanPatch) -> tuple[Recomme
     return advice.get(kind, ())
 
 
+def dropout_setting(evidence: Evidence) -> str:
+    """The key that holds the share that the model was seen to drop, else `model.dropout`."""
+    initial = (evidence.probes or {}).get("initial")
+    dropped = initial.get("dropout") if isinstance(initial, Mapping) else None
+    model = evidence.setting("model")
+    named = [key for key, value in model.items() if dropped and value == dropped] if model else []
+    return f"model.{named[0]}" if len(named) == 1 else "model.dropout"
+
+
 def more_dropout(
     evidence: Evidence, can_patch: CanPatch, predicted: Range | None = None
 ) -> Recommendation:
     """Dropout of 0.3, or 0.2 more than now up to 0.6."""
-    present = _number(evidence, "model.dropout")
-    known = can_patch(evidence, "model.dropout")
+    key = dropout_setting(evidence)
+    present = _number(evidence, key)
+    known = can_patch(evidence, key)
     new = DROPOUT if present < DROPOUT else min(MOST_DROPOUT, present + DROPOUT_STEP)
     return Recommendation(
         instruction=f"use dropout {new:.2g} before the last layer",
-        patch={"model.dropout": float(f"{new:.2g}")} if known and new > present else {},
+        patch={key: float(f"{new:.2g}")} if known and new > present else {},
         impact="medium",
         effort="low" if known else "medium",
         predicted=predicted,

@@ -1,6 +1,6 @@
 """The model before its first update: its loss, the scale of its layers, weights that are alike."""
 
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import nn
@@ -28,7 +28,8 @@ def initial_facts(bench: Bench) -> dict[str, Any]:
     (how much its weights enlarge independent inputs), `common` (how much more they enlarge what all
     inputs have in common; of a recurrent layer the most of its matrices), `zero` (all weights 0)
     and `alike`, `alike_after`: all rows of its weights and biases equal, before and after the
-    rehearsed updates, None where rows are no units.
+    rehearsed updates, None where rows are no units. `dropout`: the largest share of units that a
+    module of the model drops.
     """
     model = bench.fresh()
     inputs, is_standardised = standardised(bench.inputs), True
@@ -67,7 +68,12 @@ def initial_facts(bench: Bench) -> dict[str, Any]:
             for name in order
         ],
         "output_std": number(_scales(outputs) or 0.0),
+        "dropout": max((module.p for module in model.modules() if _drops(module)), default=0.0),
     }
+
+
+def _drops(module: nn.Module) -> TypeGuard[nn.Dropout]:
+    return isinstance(module, nn.modules.dropout._DropoutNd)
 
 
 def _undecided(bench: Bench, outputs: torch.Tensor) -> float | None:

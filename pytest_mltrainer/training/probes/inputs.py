@@ -21,6 +21,7 @@ from pytest_mltrainer.training.reproducibility import digest_nested
 ROUNDINGS = 4
 """Rounding errors that equal rows of a batch may differ by."""
 VARIED = 1e-4
+FAR, STRAIGHT = 1000.0, 0.01
 
 
 def input_facts(bench: Bench) -> dict[str, Any]:
@@ -29,7 +30,8 @@ def input_facts(bench: Bench) -> dict[str, Any]:
     `constant`: neither the fresh model, on raw or standardised inputs, nor the one after the
     rehearsal tells samples apart beyond rounding. `lost_at`: where the difference goes at once;
     empty when it fades over many layers. `distinct_inputs` of `rows`; `ignored_parts` of inputs
-    that are a mapping. Raises CannotProbe for fewer than two samples.
+    that are a mapping; `affine`: whether outputs follow real-valued inputs on straight lines, as
+    layers without an activation between them do. Raises CannotProbe for fewer than two samples.
     """
     if bench.size < 2:
         raise CannotProbe("fewer than two samples")
@@ -51,6 +53,7 @@ def input_facts(bench: Bench) -> dict[str, Any]:
         "constant": is_constant,
         "lost_at": _lost_at(bench, fresh, rounding) if is_constant else "",
         "ignored_parts": _ignored_parts(bench, stepped),
+        "affine": not is_constant and _is_affine(bench, fresh),
     }
 
 
@@ -65,6 +68,21 @@ def _variation(tensor: torch.Tensor) -> float | None:
     spread = float(values.var(0, correction=0).mean().sqrt())
     found = spread / size if size else 0.0
     return found if math.isfinite(found) else None
+
+
+def _is_affine(bench: Bench, model: nn.Module) -> bool:
+    """Whether the outputs far out on the line through two samples are where the line would be.
+
+    So far out that no activation that bends anywhere passes for straight.
+    """
+    rows = standardised(bench.inputs)
+    if not isinstance(rows, torch.Tensor) or not rows.is_floating_point():
+        return False
+    first, second = bench.predict(model, rows), bench.predict(model, rows.roll(1, 0))
+    far = bench.predict(model, FAR * rows - (FAR - 1) * rows.roll(1, 0))
+    line = FAR * first.double() - (FAR - 1) * second.double()
+    error, size = float((far - line).norm()), float(line.norm())
+    return math.isfinite(error) and error <= STRAIGHT * size
 
 
 def _lost_at(bench: Bench, model: nn.Module, rounding: float) -> str:
