@@ -5,7 +5,6 @@ from itertools import pairwise
 from pytest_mltrainer.diagnostics.fixes import lower_rate, raise_rate
 from pytest_mltrainer.diagnostics.layer_readings import update_ratio
 from pytest_mltrainer.diagnostics.pace import least_travel, travel
-from pytest_mltrainer.diagnostics.probed import straight_layers
 from pytest_mltrainer.diagnostics.readings import (
     adaptive,
     broken,
@@ -29,6 +28,7 @@ from pytest_mltrainer.diagnostics.scores import (
     attainable,
     is_held_back,
     near_linear,
+    needs_activation,
     read_scores,
     reference,
     target,
@@ -95,7 +95,7 @@ def detect(evidence: Evidence) -> Diagnosis | None:
         return None
     if late_fall >= FALL_LIMIT and not _above_start(evidence, curve):
         return None
-    is_explained = story == "held down" or (story == "stuck" and straight_layers(evidence) > 0)
+    is_explained = story == "held down" or (story == "stuck" and needs_activation(evidence) > 0)
     if is_explained and reference(evidence, "linear_train") is not None:
         return None
     symptoms = (

@@ -18,17 +18,6 @@ def probed(evidence: Evidence, part: str) -> Mapping[str, Any]:
     return facts
 
 
-def straight_layers(evidence: Evidence) -> int:
-    """How many layers make no more than one affine map together; 0 where they make more."""
-    probes = evidence.probes or {}
-    inputs, initial = probes.get("inputs"), probes.get("initial")
-    if not isinstance(inputs, Mapping) or not isinstance(initial, Mapping):
-        return 0
-    layers = initial.get("layers")
-    count = len(layers) if isinstance(layers, list) else 0
-    return count if count > 1 and inputs.get("affine") is True else 0
-
-
 def names_in(facts: Mapping[str, Any], key: str) -> list[str]:
     """The texts of a list, or an empty list."""
     found = facts.get(key)

@@ -164,6 +164,22 @@ def is_well(evidence: Evidence) -> bool:
     return scores.validation >= min(known)
 
 
+def needs_activation(evidence: Evidence) -> int:
+    """How many layers make no more than one affine map together, where bending could mend it.
+
+    0 where they bend, and where a linear model is 0.05 better on validation: what keeps one affine
+    map below another is a bottleneck, or its training.
+    """
+    layers = lookup(evidence.probes, "initial", "layers")
+    count = len(layers) if isinstance(layers, list) else 0
+    if count < 2 or lookup(evidence.probes, "inputs", "affine") is not True:
+        return 0
+    scores, linear = read_scores(evidence), reference(evidence, "linear_validation")
+    if scores is None or linear is None:
+        return count
+    return count if linear - scores.best_validation < LEAST_LEAD else 0
+
+
 def generalises(evidence: Evidence) -> bool | None:
     """Whether validation, late in the run, gained 20 % of the lead that a simple model has.
 

@@ -1,7 +1,6 @@
 """The model does worse than a simple one on the very data that it was trained on."""
 
 from pytest_mltrainer.diagnostics.layer_readings import by_layer
-from pytest_mltrainer.diagnostics.probed import straight_layers
 from pytest_mltrainer.diagnostics.readings import (
     adaptive,
     broken,
@@ -21,6 +20,7 @@ from pytest_mltrainer.diagnostics.scores import (
     best_validation_score,
     is_held_back,
     near_linear,
+    needs_activation,
     read_scores,
     reference,
     span,
@@ -58,8 +58,8 @@ def detect(evidence: Evidence) -> Diagnosis | None:
     training than training is behind the linear model. Trees tell where a linear model finds
     nothing: training and validation both gained under 55 % of their lead over the trivial model on
     validation. A simple model meets the same noise ceiling, so a model at its ceiling is silent.
-    Several layers whose outputs follow the inputs on straight lines lack activations: a fault of
-    the wiring, which stands before the stall that it leads to.
+    Several layers whose outputs follow the inputs on straight lines lack activations, unless a
+    linear model does better: a fault of the wiring, which stands before the stall it leads to.
     Not judged without a simple model's scores, and on non-finite losses.
     """
     scores = read_scores(evidence)
@@ -84,7 +84,7 @@ def detect(evidence: Evidence) -> Diagnosis | None:
     curve = loss_curve(evidence)
     return Diagnosis(
         id="underfitting",
-        cause=Cause.WIRING if straight_layers(evidence) else Cause.CAPACITY,
+        cause=Cause.WIRING if needs_activation(evidence) else Cause.CAPACITY,
         summary=f"A simple model is {short:.2f} better in {evidence.metric} on the training data: "
         f"{_reason(evidence, scores, linear)}.",
         confidence=confidence(symptoms),
@@ -155,7 +155,7 @@ def _over_regularised(evidence: Evidence) -> bool:
 
 def _reason(evidence: Evidence, scores: Scores, linear: float) -> str:
     trivial = reference(evidence, "trivial")
-    if layers := straight_layers(evidence):
+    if layers := needs_activation(evidence):
         return f"no activation lies between its {layers} layers, which do no more than one"
     if _over_regularised(evidence):
         return "over-regularised: regularisation holds the weights down"
@@ -199,7 +199,7 @@ def _hardly_begun(evidence: Evidence) -> bool:
 def _fixes(evidence: Evidence) -> list[Recommendation]:
     reach = span(evidence, best_validation_score(evidence), _simple_score(evidence))
     fixes = []
-    if straight_layers(evidence):
+    if needs_activation(evidence):
         fixes.append(
             Recommendation(
                 instruction="put an activation, such as nn.ReLU(), between the layers",

@@ -42,12 +42,16 @@ def test_the_settings_are_there() -> None:
 
 
 def target_of(case: Case) -> tuple[Outcome, Outcome, float]:
-    """Sick and cured outcome, measured now, and the value half way between their best scores."""
+    """Sick and cured outcome, measured now, and the value half way between their best scores.
+
+    Half way from the trivial score where the sick program is below it: any start beats nothing.
+    """
     runs = run_cases([(case, SEED), (case.mended, SEED)], 1, diagnosed=False)
     sick, cured = (run.outcome for run in runs)
     if sick is None or cured is None:
         raise RuntimeError(f"{case.id}: {[run.errors for run in runs]}")
-    start = sick.best if math.isfinite(sick.best) else sick.trivial
+    is_above = math.isfinite(sick.best) and sick.sign * (sick.best - sick.trivial) > 0
+    start = sick.best if is_above else sick.trivial
     return sick, cured, round(start + (cured.best - start) / 2, 3)
 
 

@@ -283,6 +283,10 @@ def test_layers_without_an_activation_explain_what_was_not_learned() -> None:
     assert [entry.id for entry in ranked.diagnoses] == ["underfitting"]
     assert ranked.diagnoses[0].cause == Cause.WIRING
     assert "no activation lies between its 3 layers" in ranked.diagnoses[0].summary
+    narrow = replace(affine, references=RINGS | {"linear_train": 0.95, "linear_validation": 0.9})
+    found = said("underfitting", narrow)
+    assert found is not None
+    assert found.cause == Cause.CAPACITY, "a linear model does better: no activation mends that"
 
 
 def test_units_that_were_flat_before_training_are_told_though_the_model_learns() -> None:
