@@ -29,17 +29,13 @@ from pytest_mltrainer.training.optimization.comparison import PREDICTIONS, compa
 from pytest_mltrainer.training.optimization.guards import broken_guards, guards_of
 from pytest_mltrainer.training.optimization.rediagnosis import diagnose_again
 from pytest_mltrainer.training.optimization.rounds import Best, RoundWork
-from pytest_mltrainer.training.optimization.search import (
-    STUDY_FILE,
-    Search,
-    StudyPlan,
-    check_storage,
-)
+from pytest_mltrainer.training.optimization.search import STUDY_FILE, Search, StudyPlan
 from pytest_mltrainer.training.optimization.search_space import (
     Dimension,
     declared_space,
     space_around,
 )
+from pytest_mltrainer.training.optimization.storage import check_storage
 from pytest_mltrainer.training.optimization.trial_queue import TrialQueue
 from pytest_mltrainer.training.optimization.trial_runner import TrialRunner
 from pytest_mltrainer.training.optimization.trials import (

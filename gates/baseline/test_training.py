@@ -51,7 +51,7 @@ def test_losses_finite(training_run: TrainingRun, telemetry: Telemetry, judge: J
 def test_loss_decreased(telemetry: Telemetry, judge: Judge) -> None:
     """The training loss fell: the interval of its change lies below 0.
 
-    The trimmed mean of the last tenth of the steps minus that of the first, Yuen's 95 % interval.
+    How far the last tenth of the steps lies from the first, in the median, with its 95 % interval.
     """
     steps = len(telemetry.steps)
     if steps < FEWEST_FOR_TREND:

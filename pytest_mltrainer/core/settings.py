@@ -166,7 +166,9 @@ class Optimization(Settings):
         default="median", description="What ends hopeless trials early."
     )
     storage: Name | None = Field(
-        default=None, description="URL of an Optuna storage that machines share; null: a journal."
+        default=None,
+        description="URL of an Optuna storage that machines share, with ${VARIABLES} of the "
+        "environment; null: a journal.",
     )
     search: dict[Name, SearchRange] = Field(
         default_factory=dict, description="Dotted keys to search; empty: around the best patch."

@@ -126,12 +126,12 @@ def _final(run: RunFolder) -> tuple[float | None, bool]:
 
 
 def _last_word(run: RunFolder, terminal: str) -> tuple[str, str]:
-    """The last decision, and what a reader is told: its reason, and every check that failed."""
+    """The last decision, and what a reader is told: its reason, and what did not pass."""
     is_repaired = any(entry["event"] == REPAIRED for entry in events(run))
     phases = ("optimization", "baseline") if is_repaired else DECIDING
     decision = next((found for phase in phases if (found := _decision(run, phase))), {})
     told = [f"{decision['status']}: {decision['reason']}"] if decision else []
-    told += re.findall(r"^ +fail +(\S.*)$", terminal, re.MULTILINE)
+    told += re.findall(r"^ +(?:fail|cannot judge) +(\S.*)$", terminal, re.MULTILINE)
     return str(decision.get("status", "")), "; ".join(told)
 
 

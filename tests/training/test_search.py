@@ -1,7 +1,11 @@
 """The study behind a search: what it draws, how it ends hopeless trials, and where it is kept."""
 
+import threading
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,8 +13,9 @@ from typing import Any
 import pytest
 
 from pytest_mltrainer.core.errors import UserError
-from pytest_mltrainer.training.optimization.search import Search, StudyPlan, redacted
+from pytest_mltrainer.training.optimization.search import Search, StudyPlan
 from pytest_mltrainer.training.optimization.search_space import Dimension
+from pytest_mltrainer.training.optimization.storage import check_storage, redacted
 from pytest_mltrainer.training.optimization.trials import Trial
 
 SPACE = (
@@ -155,11 +160,53 @@ def test_best_trial_of_another_machine_is_offered(study: MakePlan) -> None:
     assert there.best_of_others() is None
 
 
-def test_two_machines_share_a_study_by_url(study: MakePlan, tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'shared.db'}"
-    drawn(Search(study(storage=url)), 2)
-    there = Search(study(storage=url, owner="elsewhere"))
-    assert there.drawn() == 2
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """The URL of a PostgreSQL server that keeps its data in `folder` and runs for this block."""
+    pgserver = pytest.importorskip("pgserver")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            server = pgserver.get_server(folder)
+        except Exception as error:
+            pytest.skip(f"no PostgreSQL server starts here: {error}")
+    try:
+        yield server.get_uri().replace("postgresql:", "postgresql+psycopg:")
+    finally:
+        server.cleanup()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def shared(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of a database that several machines may use."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'shared.db'}"
+    else:
+        with served(tmp_path / "postgresql") as url:
+            yield url
+
+
+def test_machines_that_start_at_once_share_a_study_by_url(study: MakePlan, shared: str) -> None:
+    both = threading.Barrier(2)
+
+    def work(owner: str) -> list[dict[str, Any]]:
+        both.wait()
+        return drawn(Search(study(storage=shared, owner=owner)), 4)
+
+    with ThreadPoolExecutor() as pool:
+        here, there = pool.map(work, ["here", "there"])
+    assert not [patch for patch in here if patch in there]
+    assert Search(study(storage=shared, owner="elsewhere")).drawn() == 8
+
+
+def test_server_that_goes_down_keeps_the_study(study: MakePlan, tmp_path: Path) -> None:
+    with served(tmp_path / "postgresql") as url:
+        search = Search(study(storage=url))
+        drawn(search, 2)
+    with pytest.raises(UserError, match="the next run goes on from there"):
+        drawn(search, 1)
+    with served(tmp_path / "postgresql"):
+        assert Search(study(storage=url)).drawn() == 2
 
 
 @pytest.mark.parametrize(
@@ -178,6 +225,24 @@ def test_storage_that_is_down_is_named_without_its_password(study: MakePlan, url
     assert redacted(url) in text
     assert "geheim" not in text
     assert "\n" not in text
+
+
+def test_password_of_a_storage_comes_from_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UserError, match=r"anna:\*\*\*@.*\$\{STUDY_PASSWORD\}") as refused:
+        check_storage("postgresql+psycopg://anna:geheim@127.0.0.1:9/studies")
+    assert "geheim" not in str(refused.value)
+    named = "postgresql+psycopg://anna:${PASSWORD_OF_ANNA}@127.0.0.1:9/studies"
+    with pytest.raises(UserError, match="variable PASSWORD_OF_ANNA to be set"):
+        check_storage(named)
+    monkeypatch.setenv("PASSWORD_OF_ANNA", "geheim")
+    with pytest.raises(UserError, match=r"127\.0\.0\.1") as down:
+        check_storage(named)
+    assert "geheim" not in str(down.value)
+    monkeypatch.setenv("STUDY_FILE", str(tmp_path / "shared.db"))
+    check_storage("sqlite:///${STUDY_FILE}")
+    assert (tmp_path / "shared.db").exists()
 
 
 def test_storage_that_goes_down_later_keeps_what_was_told(study: MakePlan, tmp_path: Path) -> None:

@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from pytest_mltrainer.core.errors import UserError
 from pytest_mltrainer.training.optimization.search_space import Dimension
+from pytest_mltrainer.training.optimization.storage import open_storage, storage_error
 from pytest_mltrainer.training.optimization.trials import Trial
 from pytest_mltrainer.training.reproducibility import derive_seed
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.pruners import BasePruner
     from optuna.samplers import BaseSampler
-    from optuna.storages import BaseStorage
     from optuna.trial import FrozenTrial
 
 STUDY_FILE = "study.log"
@@ -75,7 +74,7 @@ class Search:
         with self._using():
             self._study = optuna.create_study(
                 study_name=plan.name,
-                storage=_open_storage(plan),
+                storage=open_storage(plan.storage, plan.journal),
                 sampler=self._sampler(0),
                 pruner=_pruner(plan),
                 direction="maximize" if plan.maximize else "minimize",
@@ -189,7 +188,9 @@ class Search:
     def _sampler(self, number: int) -> "BaseSampler":
         from optuna.samplers import TPESampler
 
-        seed = derive_seed(self.plan.seed, "search", self.plan.name, number) % 2**32
+        # Machines that draw at the same moment see the same number of trials.
+        machine = () if self.plan.storage is None else (self.plan.owner,)
+        seed = derive_seed(self.plan.seed, "search", self.plan.name, number, *machine) % 2**32
         is_shared = self.plan.jobs > 1 or self.plan.storage is not None
         return TPESampler(
             seed=seed, n_startup_trials=STARTUP_TRIALS, constant_liar=is_shared, multivariate=False
@@ -206,78 +207,7 @@ class Search:
                 raise
             except Exception as error:
                 # A storage raises whatever its driver does: dozens of types.
-                raise _storage_error(self.plan.storage, self.plan.journal, error) from error
-
-
-def check_storage(url: str) -> None:
-    """Raise UserError where no study can be kept at that URL of an Optuna storage."""
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            optuna.storages.get_storage(url).get_all_studies()
-        except Exception as error:
-            # A storage raises whatever its driver does: dozens of types.
-            raise _storage_error(url, Path(), error) from error
-
-
-def redacted(url: str) -> str:
-    """The URL of a storage without the password in it."""
-    try:
-        password = urlsplit(url).password
-    except ValueError:
-        return url.partition("@")[2] or url
-    return url.replace(f":{password}@", ":***@") if password else url
-
-
-def _storage_error(storage: str | None, journal: Path, error: Exception) -> UserError:
-    reason = str(error).strip().partition("\n")[0][:300] or type(error).__name__
-    kept = "what was tried so far is kept, and the next run goes on from there"
-    if storage is None:
-        return UserError(f"{journal}: the study cannot be used ({reason}); {kept}")
-    reason = reason.replace(storage, redacted(storage))
-    password = _password(storage)
-    if password:
-        reason = reason.replace(password, "***")
-    return UserError(
-        f"training_config.yaml optimization.storage: found {redacted(storage)}, which cannot "
-        f"be used ({reason}), wanted the URL of a storage that is up: start it, mend the URL, or "
-        f"delete the key, and the study is kept in the run folder; {kept}"
-    )
-
-
-def _password(url: str) -> str | None:
-    try:
-        return urlsplit(url).password
-    except ValueError:
-        return None
-
-
-def _open_storage(plan: StudyPlan) -> "BaseStorage":
-    from optuna.storages import JournalStorage, get_storage
-    from optuna.storages.journal import JournalFileBackend
-
-    if plan.storage is not None:
-        return get_storage(plan.storage)
-    _mend(plan.journal)
-    return JournalStorage(JournalFileBackend(str(plan.journal)))
-
-
-def _mend(journal: Path) -> None:
-    """Take away what a killed process leaves: a torn last line, and its lock.
-
-    Nobody else can hold either: the folder belongs to this one worker.
-    """
-    for leftover in journal.parent.glob(f"{journal.name}.lock*"):
-        leftover.unlink(missing_ok=True)
-    if journal.exists():
-        content = journal.read_bytes()
-        whole = content.rfind(b"\n") + 1
-        if whole != len(content):
-            with journal.open("r+b") as stream:
-                stream.truncate(whole)
+                raise storage_error(self.plan.storage, self.plan.journal, error) from error
 
 
 def _pruner(plan: StudyPlan) -> "BasePruner":
