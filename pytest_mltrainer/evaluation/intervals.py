@@ -100,15 +100,15 @@ def change(values: Array, confidence: float = 0.95) -> Measurement:
     Hodges and Lehmann's shift (1963) with the interval of the rank test, over the values of both
     ends (4 at least; of more than 100 the medians of 100 blocks). For curves that fall early and
     are flat afterwards, which a slope over everything misses; by ranks, because the first losses
-    may lie orders of magnitude apart. Fewer than 10 values have no interval; NaN when a value is
-    not finite.
+    may lie orders of magnitude apart. Fewer than 10 values have no interval; NaN when a value at
+    either end is not finite.
     """
     curve = np.asarray(values, dtype=np.float64).reshape(-1)
     n = len(curve)
-    if n < 2 or not np.isfinite(curve).all():
-        return _measurement(math.nan, n, None, confidence, "")
     size = max(n // 10, min(FEWEST_AT_AN_END, n // 2))
-    first, last = _thinned(curve[:size]), _thinned(curve[-size:])
+    first, last = _thinned(curve[:size]), _thinned(curve[n - size :])
+    if n < 2 or not np.isfinite([*first, *last]).all():
+        return _measurement(math.nan, n, None, confidence, "")
     apart = np.sort((last[:, None] - first[None, :]).ravel())
     interval = _by_ranks(apart, len(first), confidence) if n >= FEWEST_FOR_TREND else None
     return _measurement(float(np.median(apart)), n, interval, confidence, "")
