@@ -19,6 +19,7 @@ from pytest_mltrainer.core.evidence import (
 from pytest_mltrainer.core.ranking import by_worth
 
 SHARE_LIMIT = 0.05
+WINDOWS_LIMIT = 0.1
 FEWEST_SAMPLES = 3
 ALONE_LIMIT = 0.02
 OTHERS_LIMIT = 0.1
@@ -33,21 +34,22 @@ def detect(evidence: Evidence) -> Diagnosis | None:
     from 3 samples on. A column tells when looking the target up in it errs under 0.02 while all
     other columns together leave 0.1 or more: one strong column among other useful ones is silent.
     It tells as well when real-valued targets lie exactly on one straight line in it in 5 % of the
-    rows, in training and in validation: an encoding of the target over all rows does that.
-    Samples that were cropped, mirrored or reworded are not found.
+    rows, in training and in validation: an encoding of the target over all rows does that. And
+    windows of one recording stand on both sides where in 10 % of the samples of a split a training
+    sample begins. Samples that were cropped, mirrored or reworded are not found.
     """
     if not isinstance(lookup(evidence.profile, "overlap"), Mapping):
         raise NotJudged("the profile of the data does not compare the splits")
     shared = [pair for pair in PAIRS if _leaks(evidence, pair)]
     column = _column(evidence) or _on_a_line(evidence)
     symptoms = [symptom for pair in shared for symptom in _symptoms(evidence, pair)]
-    symptoms += _alone(column)
+    symptoms += [*_alone(column), *_windows(evidence)]
     if not symptoms:
         return None
     return Diagnosis(
         id="data_leakage",
         cause=Cause.LEAK_OR_SKEW,
-        summary=_summary(shared, column),
+        summary=_summary(evidence, shared, column),
         confidence=confidence(symptoms),
         symptoms=tuple(symptoms),
         where=_where(evidence, shared, column),
@@ -85,6 +87,19 @@ def _symptoms(evidence: Evidence, pair: str) -> list[Symptom]:
         what = "shared content" if equal else "nearly equal samples"
         found.append(Symptom(what=f"{what} {pair}", measured=share, limit=SHARE_LIMIT))
     return found
+
+
+def _windows(evidence: Evidence) -> list[Symptom]:
+    shares = {pair: number_in(_overlapping(evidence, pair), "share") or 0.0 for pair in PAIRS}
+    return [
+        Symptom(what=f"overlapping windows {pair}", measured=share, limit=WINDOWS_LIMIT)
+        for pair, share in shares.items()
+        if share >= WINDOWS_LIMIT
+    ]
+
+
+def _overlapping(evidence: Evidence, pair: str) -> object:
+    return lookup(evidence.profile, "relations", "windows", "pairs", pair)
 
 
 def _column(evidence: Evidence) -> Mapping[str, Any] | None:
@@ -133,11 +148,16 @@ def _alone(column: Mapping[str, Any] | None) -> list[Symptom]:
     ]
 
 
-def _summary(shared: list[str], column: Mapping[str, Any] | None) -> str:
+def _summary(evidence: Evidence, shared: list[str], column: Mapping[str, Any] | None) -> str:
     if shared:
         return (
             f"Samples stand in two splits ({', '.join(shared)}): the scores on the second are too "
             "good."
+        )
+    if windows := _windows(evidence):
+        return (
+            "Windows of one recording stand on both sides: training samples begin in the midst of "
+            f"{windows[0].measured:.0%} of the others, with the same values."
         )
     if column is not None and "error" not in column:
         return (
@@ -152,6 +172,7 @@ def _summary(shared: list[str], column: Mapping[str, Any] | None) -> str:
 
 def _where(evidence: Evidence, shared: list[str], column: Mapping[str, Any] | None) -> str:
     places = [_examples(evidence, pair) for pair in shared]
+    places += [_begins(evidence, pair) for pair in PAIRS if _windows(evidence)]
     if column is not None:
         places.append(f"columns {', '.join(texts(column, 'columns'))}")
     return "; ".join(filter(None, places))
@@ -166,6 +187,17 @@ def _examples(evidence: Evidence, pair: str) -> str:
     sign = "=" if lookup(_overlap(evidence, pair), "examples") else "~"
     shown = whole[:SHOWN_EXAMPLES]
     return ", ".join(f"{one} row {i} {sign} {other} row {j}" for one, i, other, j in shown)
+
+
+def _begins(evidence: Evidence, pair: str) -> str:
+    rows = lookup(_overlapping(evidence, pair), "examples")
+    if not isinstance(rows, (list, tuple)):
+        return ""
+    whole = [row for row in rows if isinstance(row, (list, tuple)) and len(row) == 5]
+    return ", ".join(
+        f"{one} row {i} begins at value {place} of {other} row {j}"
+        for one, i, other, j, place in whole[:SHOWN_EXAMPLES]
+    )
 
 
 def _counted(evidence: Evidence, pair: str) -> str:
@@ -197,6 +229,15 @@ def _fixes(
                 impact="high",
                 effort="medium",
                 predicted=_honest_range(evidence),
+            )
+        )
+    if _windows(evidence):
+        fixes.append(
+            Recommendation(
+                instruction="in Task.data, divide the recordings, or their time with a gap of one "
+                "window, and cut the windows of each split afterwards",
+                impact="high",
+                effort="medium",
             )
         )
     if column is not None and "error" not in column:

@@ -9,7 +9,7 @@ from pytest_mltrainer.diagnostics.layer_readings import (
     listed,
     update_ratio,
 )
-from pytest_mltrainer.diagnostics.pace import least_travel, travel
+from pytest_mltrainer.diagnostics.pace import least_travel, travel, way
 from pytest_mltrainer.diagnostics.readings import (
     broken,
     finite,
@@ -33,6 +33,7 @@ from pytest_mltrainer.core.evidence import (
 
 SLOW_UPDATE = 1e-4
 SLOW_FALL = 0.15
+LEAST_WAY = 0.2
 DECAYED = 0.01
 GOAL = 0.9
 BUDGETS = 10.0
@@ -47,10 +48,11 @@ def detect(evidence: Evidence) -> Diagnosis | None:
     rate. Then the smoothed loss fell by under 15 %, so that a straight line to a tenth of the first
     loss takes over 10 times the planned epochs; or the model is still near a trivial one, whatever
     the loss did. Tiny as well, in a model near a trivial one: all updates together cannot have
-    moved the weights by a fifth of their usual size. Silent on a model that does well, such as a
-    pretrained one that is tuned gently, on a learning rate of 0, and on one that its warm-up never
-    let grow to a tenth of what was configured or that decayed away, which `convergence_stall`
-    tells. A rate that stays where it is, far below the configured one, is the optimizer's own.
+    moved the weights of any layer by a fifth, of what they are or of what is usual. Silent on a
+    model that does well, such as a pretrained one that is tuned gently, on a learning rate of 0,
+    and on one that its warm-up never let grow to a tenth of what was configured or that decayed
+    away, which `convergence_stall` tells. A rate that stays where it is, far below the configured
+    one, is the optimizer's own.
     """
     layer_rows(evidence)
     ratio = update_ratio(evidence)
@@ -94,7 +96,7 @@ def _diagnosis(
     moves = (
         f"an update moves the weights by {ratio:.1g} of their size (usual: 1e-3)"
         if ratio < SLOW_UPDATE
-        else f"all updates together can have moved the weights by {travel(evidence):.2g} at most"
+        else f"all updates together can have moved {_moved(evidence)}"
     )
     return Diagnosis(
         id="lr_too_low",
@@ -120,11 +122,21 @@ def _diagnosis(
     )
 
 
+def _moved(evidence: Evidence) -> str:
+    come = way(evidence)
+    if come is not None and come < LEAST_WAY:
+        return f"no layer by more than {come:.2g} of its weights"
+    return f"the weights by {travel(evidence):.2g} at most"
+
+
 def _signs(evidence: Evidence, ratio: float) -> tuple[Symptom, ...]:
     """How small single updates are, and all of them together, where they are too small."""
     found = []
     if ratio < SLOW_UPDATE:
         found.append(Symptom(what="update over weights", measured=ratio, limit=SLOW_UPDATE))
+    come = way(evidence)
+    if come is not None and come < LEAST_WAY:
+        found.append(Symptom(what="all updates over weights", measured=come, limit=LEAST_WAY))
     moved, least = travel(evidence), least_travel(evidence)
     if moved is not None and moved < least:
         found.append(Symptom(what="way of the weights", measured=moved, limit=least))

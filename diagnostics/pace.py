@@ -1,6 +1,7 @@
 """How far an optimizer can have moved the weights, whatever the loss says."""
 
 import math
+from statistics import fmean
 
 from pytest_mltrainer.diagnostics.readings import adaptive, finite, setting, step_values
 
@@ -31,6 +32,22 @@ def travel(evidence: Evidence) -> float | None:
 def least_travel(evidence: Evidence) -> float:
     """The travel below which nothing can have been learned."""
     return ADAPTIVE_TRAVEL if adaptive(evidence) else PLAIN_TRAVEL
+
+
+def way(evidence: Evidence) -> float | None:
+    """How far the layer that moved most has come at most, over the size of its weights.
+
+    The mean of |dw| / |w| on the sampled steps times the number of steps; None where none is known.
+    """
+    if evidence.layers is None or evidence.steps is None:
+        return None
+    ratios: dict[int, list[float]] = {}
+    for layer, ratio in zip(
+        evidence.layers["layer"].tolist(), evidence.layers["update_ratio"].tolist(), strict=True
+    ):
+        if math.isfinite(ratio):
+            ratios.setdefault(layer, []).append(ratio)
+    return max((fmean(seen) for seen in ratios.values()), default=0.0) * len(evidence.steps) or None
 
 
 def momentum(evidence: Evidence) -> float:

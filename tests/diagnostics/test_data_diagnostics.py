@@ -281,6 +281,31 @@ def rare_label() -> Case:
     return cut(x, y, kind="multilabel")
 
 
+def windows(seed: int | None, stride: int, steps_first: bool = False) -> Case:
+    """Windows of 24 steps of 40 recordings in two channels, cut before they are divided."""
+    draw = np.random.default_rng(11)
+    noises = draw.normal(size=(40, 2, 24 + 15 * stride))
+    x = np.stack([noise[:, i * stride :][:, :24] for noise in noises for i in range(16)])
+    x = x.swapaxes(1, 2) if steps_first else x
+    return cut(x.astype(np.float32), np.arange(len(x)) // 16 % 2, seed=seed)
+
+
+def one_recording(seed: int | None) -> Case:
+    """Windows of one long noise; what is to be told is whether its mean is above 0."""
+    noise = np.random.default_rng(12).normal(size=900 + 32).astype(np.float32)
+    x = np.stack([noise[start : start + 32] for start in range(900)])
+    return cut(x, (x.mean(axis=1) > 0).astype(int), seed=seed)
+
+
+def of_one_origin() -> Case:
+    """Ten rows of each of 80 regions, which repeat ten columns of the region and have five own."""
+    draw = np.random.default_rng(13)
+    regions = np.repeat(draw.normal(size=(80, 10)), 10, axis=0)
+    own = draw.normal(size=(800, 5))
+    x = np.concatenate([regions, own, draw.normal(size=(800, 9))], axis=1).astype(np.float32)
+    return cut(x, (own[:, 0] + draw.normal(size=800) > 0).astype(int))
+
+
 PLANTED: dict[str, tuple[str, Callable[[], Case]]] = {
     "nan in a table": ("bad_input_values", lambda: with_value(cut(*generated()), 0, 3, 5, np.nan)),
     "inf in test": ("bad_input_values", lambda: with_value(cut(*linear()), 2, 9, 0, np.inf)),
@@ -315,6 +340,9 @@ PLANTED: dict[str, tuple[str, Callable[[], Case]]] = {
     "patients in two splits": ("data_leakage", one_patient_in_two_splits),
     "a column holds the class": ("data_leakage", lambda: give_away("classification", 0.02)),
     "a column holds the value": ("data_leakage", lambda: give_away("regression", 0.05)),
+    "windows that overlap, dealt": ("data_leakage", lambda: windows(0, 6)),
+    "windows by step and channel": ("data_leakage", lambda: windows(0, 5, steps_first=True)),
+    "lags of one series, dealt": ("data_leakage", lambda: one_recording(0)),
     "sorted classes": ("unshuffled_data", lambda: in_order(cut(*shipped("digits")))),
     "sorted, large batches": ("unshuffled_data", lambda: in_order(cut(*generated()), 128)),
     "sorted values": ("unshuffled_data", lambda: in_order(cut(*linear(), kind="regression"))),
@@ -413,6 +441,10 @@ HEALTHY: dict[str, Callable[[], Case]] = {
     "90:10": lambda: rare(0.1, apart=2.0),
     "97:3, easily told apart": lambda: rare(0.03, apart=2.5),
     "a wave over time, shuffled": over_time,
+    "windows of whole recordings": lambda: windows(None, 6),
+    "windows without overlap, dealt": lambda: windows(0, 24),
+    "lags of one series, over time": lambda: one_recording(None),
+    "rows of one origin": of_one_origin,
     "sorted, but shuffled": lambda: replace(in_order(cut(*generated())), training={}),
     "not shuffled, but mixed": lambda: cut(*generated(), training={"shuffle": False}),
     "pure noise": lambda: cut(generated()[0], np.random.default_rng(0).integers(0, 2, 800)),

@@ -260,6 +260,13 @@ def test_a_constant_rate_far_below_the_configured_one_is_the_optimizers_own() ->
     assert said("lr_too_low", replace(slow, steps=warming)) is None, "convergence_stall tells it"
 
 
+def test_an_epsilon_that_swallows_the_rate_is_told_by_the_way_of_the_weights() -> None:
+    found = said("lr_too_low", on_digits(mlp(digits()), learning_rate=3e-3, epsilon=1.0))
+    assert found is not None
+    assert "all updates over weights" in [symptom.what for symptom in found.symptoms]
+    assert "no layer by more than" in found.summary
+
+
 def straight() -> Evidence:
     """Rings within rings, by three layers with nothing between them."""
     draw = np.random.default_rng(0)

@@ -46,6 +46,7 @@ class Recipe:
     learning_rate: float = 1e-2
     weight_decay: float = 0.0
     momentum: float = 0.0
+    epsilon: float = 1e-8
     target: float | None = None
     metric: str | None = None
     rate_at: Callable[[float], float] = lambda _share: 1.0
@@ -191,7 +192,12 @@ def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
             momentum=recipe.momentum,
         )
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer]
-    return kind(model.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
+    return kind(
+        model.parameters(),
+        recipe.learning_rate,
+        weight_decay=recipe.weight_decay,
+        eps=recipe.epsilon,
+    )
 
 
 def as_tensors(x: np.ndarray, y: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:

@@ -21,6 +21,7 @@ from pytest_mltrainer.training.data.targets import (
     target_columns,
     targets_summary,
 )
+from pytest_mltrainer.training.data.windows import window_facts
 from pytest_mltrainer.training.data.words import words_of
 from pytest_mltrainer.training.task import Splits, Task
 
@@ -100,10 +101,12 @@ def _relations(read: dict[str, Samples], columns: dict[str, Column]) -> dict[str
     if reason:
         unjudged = {"judged": False, "reason": reason}
         skew = {**unjudged, "labels": label_shares(columns)}
-        parts = ("duplicates", "alone", "line", "labels", "across")
+        parts = ("duplicates", "windows", "alone", "line", "labels", "across")
         return {**dict.fromkeys(parts, unjudged), "skew": skew}
-    words, scaled = words_of(read), _scaled(read)
+    # Before the features are scaled, in place.
+    words, windows, scaled = words_of(read), window_facts(read), _scaled(read)
     found = {
+        "windows": windows,
         "duplicates": near_duplicates(read, scaled),
         "skew": skew_facts(read, scaled, columns),
     }
