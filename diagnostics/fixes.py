@@ -1,5 +1,6 @@
 """Recommendations that several diagnostics share."""
 
+from pytest_mltrainer.diagnostics.layer_readings import update_ratio
 from pytest_mltrainer.diagnostics.pace import USUAL_MOMENTUM, momentum
 from pytest_mltrainer.diagnostics.readings import adaptive, can_patch, finite, setting
 from pytest_mltrainer.diagnostics.scores import near_linear
@@ -9,6 +10,7 @@ from pytest_mltrainer.core.evidence import Evidence, Level, Recommendation
 RATE = "training.learning_rate"
 USUAL_RATES = (1e-3, 1e-2)
 """What Adam and its kin, and SGD are usually started with."""
+MOST_RATE = 1.0
 HIGH_MOMENTUM = 0.95
 
 
@@ -28,11 +30,12 @@ def lower_rate(evidence: Evidence, *, impact: Level = "high") -> Recommendation:
 
 
 def raise_rate(evidence: Evidence) -> Recommendation:
-    """Ten times the learning rate; at least back to what is usual."""
+    """Ten times the learning rate; at least back to what is usual, and to what SGD's steps need."""
     rate = finite(setting(evidence, RATE))
     patch = {}
     if rate is not None and rate > 0 and can_patch(evidence, RATE):
-        new = max(rate * 10, USUAL_RATES[0 if adaptive(evidence) else 1])
+        usual = USUAL_RATES[0] if adaptive(evidence) else max(USUAL_RATES[1], _far_enough(evidence))
+        new = max(rate * 10, usual)
         patch = {RATE: float(f"{new:.6g}")}
     return Recommendation(
         instruction="raise the learning rate tenfold, and again if the loss still does not fall",
@@ -40,6 +43,18 @@ def raise_rate(evidence: Evidence) -> Recommendation:
         impact="high",
         predicted=near_linear(evidence),
     )
+
+
+def _far_enough(evidence: Evidence) -> float:
+    """The rate at which SGD's updates together move the weights by their own size; at most 1.
+
+    The updates of SGD are in proportion to its rate, whatever makes them small: sparse inputs, a
+    mean over many targets, clipping. 0 where they were not recorded.
+    """
+    rate, ratio = finite(setting(evidence, RATE)), update_ratio(evidence)
+    if not rate or not ratio or evidence.steps is None:
+        return 0.0
+    return min(float(f"{rate / (ratio * len(evidence.steps)):.1g}"), MOST_RATE)
 
 
 def clipping(evidence: Evidence, *, impact: Level = "medium") -> list[Recommendation]:

@@ -260,6 +260,23 @@ def test_a_constant_rate_far_below_the_configured_one_is_the_optimizers_own() ->
     assert said("lr_too_low", replace(slow, steps=warming)) is None, "convergence_stall tells it"
 
 
+def test_the_rate_of_sgd_is_raised_by_what_its_steps_lack() -> None:
+    clipped = on_digits(mlp(digits()), optimizer="sgd", learning_rate=1e-4)
+    far = said("lr_too_low", replace(clipped, layers=slower(clipped, 10)))
+    near = said("lr_too_low", replace(clipped, layers=slower(clipped, 3)))
+    assert far is not None
+    assert near is not None
+    rates = [one.recommendations[0].patch["training.learning_rate"] for one in (near, far)]
+    assert 1e-2 < rates[0] < rates[1] <= 1.0
+
+
+def slower(evidence: Evidence, times: float) -> np.ndarray:
+    """The records of layers whose updates were smaller."""
+    layers = evidence.layers.copy()
+    layers["update_ratio"] /= times
+    return layers
+
+
 def test_an_epsilon_that_swallows_the_rate_is_told_by_the_way_of_the_weights() -> None:
     found = said("lr_too_low", on_digits(mlp(digits()), learning_rate=3e-3, epsilon=1.0))
     assert found is not None

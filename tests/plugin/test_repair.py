@@ -43,14 +43,14 @@ def test_the_users_file_stays_and_the_ledger_tells(trained: Trained) -> None:
     events = [json.loads(line)["event"] for line in ledger]
     assert events.count("restarted with an overlay") == 1
     overlay = json.loads((project / ".mltrainer" / "overlay.json").read_text())
-    assert overlay["patch"] == {"training.learning_rate": 0.01}
+    assert overlay["patch"] == {"training.learning_rate": 0.02}
 
 
 @pytest.mark.slow
 def test_the_next_run_says_which_overlay_it_runs_with(trained: Trained) -> None:
     project = trained("stall", "finalization").path
     plan = run_pytest(project, "--phase=baseline", "--mltrainer-plan", "-p", "no:cacheprovider")
-    assert "overlay.json of the run folder (training.learning_rate: 0.01)" in plan.stdout
+    assert "overlay.json of the run folder (training.learning_rate: 0.02)" in plan.stdout
     assert "baseline     judge" in plan.stdout
 
 
