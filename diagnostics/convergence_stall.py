@@ -22,6 +22,7 @@ from pytest_mltrainer.diagnostics.readings import (
     step_values,
 )
 from pytest_mltrainer.diagnostics.scores import (
+    LEAD_OF_TREES,
     LEAST_LEAD,
     NEAR_TRIVIAL,
     Scores,
@@ -95,7 +96,8 @@ def detect(evidence: Evidence) -> Diagnosis | None:
         return None
     if late_fall >= FALL_LIMIT and not _above_start(evidence, curve):
         return None
-    is_explained = story == "held down" or (story == "stuck" and needs_activation(evidence) > 0)
+    is_bent_too_little = needs_activation(evidence) > 0 and goal - trivial >= LEAD_OF_TREES
+    is_explained = story == "held down" or (story == "stuck" and is_bent_too_little)
     if is_explained and reference(evidence, "linear_train") is not None:
         return None
     symptoms = (

@@ -62,6 +62,7 @@ def shared_share(evidence: Evidence, pair: str) -> float:
     overlap = lookup(evidence.profile, "overlap", pair)
     near = lookup(evidence.profile, "relations", "duplicates", "pairs", pair)
     by_chance = number_in(overlap, "chance") or 0.0
+    near_by_chance = number_in(overlap, "chance_near") or 0.0
     share = number_in(overlap, "share") or 0.0
     rows = (number_in(overlap, "content") or 0.0) / share if share else 0.0
     equal = number_in(overlap, "estimated") or share
@@ -69,7 +70,7 @@ def shared_share(evidence: Evidence, pair: str) -> float:
     expected = number_in(evidence.profile, "relations", "duplicates", "chance") or 0.0
     return max(
         _beyond(equal, by_chance, rows),
-        _beyond(alike, max(by_chance, expected), number_in(near, "of") or 0.0),
+        _beyond(alike, max(near_by_chance, expected), number_in(near, "of") or 0.0),
         0.0,
     )
 

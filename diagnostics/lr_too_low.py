@@ -9,7 +9,7 @@ from pytest_mltrainer.diagnostics.layer_readings import (
     listed,
     update_ratio,
 )
-from pytest_mltrainer.diagnostics.pace import least_travel, travel, way
+from pytest_mltrainer.diagnostics.pace import least_travel, relative_travel, travel
 from pytest_mltrainer.diagnostics.readings import (
     broken,
     finite,
@@ -33,7 +33,7 @@ from pytest_mltrainer.core.evidence import (
 
 SLOW_UPDATE = 1e-4
 SLOW_FALL = 0.15
-LEAST_WAY = 0.2
+LEAST_TRAVEL = 0.2
 DECAYED = 0.01
 GOAL = 0.9
 BUDGETS = 10.0
@@ -123,8 +123,8 @@ def _diagnosis(
 
 
 def _moved(evidence: Evidence) -> str:
-    come = way(evidence)
-    if come is not None and come < LEAST_WAY:
+    come = relative_travel(evidence)
+    if come is not None and come < LEAST_TRAVEL:
         return f"no layer by more than {come:.2g} of its weights"
     return f"the weights by {travel(evidence):.2g} at most"
 
@@ -134,9 +134,9 @@ def _signs(evidence: Evidence, ratio: float) -> tuple[Symptom, ...]:
     found = []
     if ratio < SLOW_UPDATE:
         found.append(Symptom(what="update over weights", measured=ratio, limit=SLOW_UPDATE))
-    come = way(evidence)
-    if come is not None and come < LEAST_WAY:
-        found.append(Symptom(what="all updates over weights", measured=come, limit=LEAST_WAY))
+    come = relative_travel(evidence)
+    if come is not None and come < LEAST_TRAVEL:
+        found.append(Symptom(what="all updates over weights", measured=come, limit=LEAST_TRAVEL))
     moved, least = travel(evidence), least_travel(evidence)
     if moved is not None and moved < least:
         found.append(Symptom(what="way of the weights", measured=moved, limit=least))

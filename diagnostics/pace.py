@@ -34,8 +34,8 @@ def least_travel(evidence: Evidence) -> float:
     return ADAPTIVE_TRAVEL if adaptive(evidence) else PLAIN_TRAVEL
 
 
-def way(evidence: Evidence) -> float | None:
-    """How far the layer that moved most has come at most, over the size of its weights.
+def relative_travel(evidence: Evidence) -> float | None:
+    """About how far the layer that moved most can have come, over the size of its weights.
 
     The mean of |dw| / |w| on the sampled steps times the number of steps; None where none is known.
     """
@@ -47,7 +47,8 @@ def way(evidence: Evidence) -> float | None:
     ):
         if math.isfinite(ratio):
             ratios.setdefault(layer, []).append(ratio)
-    return max((fmean(seen) for seen in ratios.values()), default=0.0) * len(evidence.steps) or None
+    means = [fmean(seen) for seen in ratios.values()]
+    return max(means) * len(evidence.steps) if means else None
 
 
 def momentum(evidence: Evidence) -> float:

@@ -37,7 +37,7 @@ def detect(evidence: Evidence) -> Diagnosis | None:
     On 256 training rows sent through the trained model, gates of recurrent layers and activations
     called as functions included; without that probe, the median over the later half of the sampled
     steps. In a model that falls short of what simple ones reach; where 80 % were flat before
-    training already, in any whose training score is under 0.95. An activation behind the last
+    training and still are, in any whose training score is under 0.95. An activation behind the last
     layer with weights is the output, which is right to be sure; it does not count.
     """
     shares = _hidden(evidence)
@@ -45,8 +45,8 @@ def detect(evidence: Evidence) -> Diagnosis | None:
         raise NotJudged("no hidden sigmoid, tanh or gate was seen")
     place = max(shares, key=lambda entry: shares[entry])
     share, first = shares[place], _first(evidence, place)
-    held_back = min(share, first) >= WHOLLY and not _is_nearly_perfect(evidence)
-    if share < LIMIT or (is_well(evidence) and not held_back):
+    is_flat = min(share, first) >= WHOLLY and not _is_nearly_perfect(evidence)
+    if share < LIMIT or (is_well(evidence) and not is_flat):
         return None
     from_start = first >= LIMIT
     symptoms = [Symptom(what="inputs beyond 5", measured=share, limit=LIMIT)]

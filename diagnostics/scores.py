@@ -24,6 +24,8 @@ from pytest_mltrainer.diagnostics.readings import (
 from pytest_mltrainer.core.evidence import Evidence, NotJudged
 
 LEAST_LEAD = 0.05
+LEAD_OF_TREES = 0.2
+"""What trees must be ahead of a trivial model for a shortfall behind them to count."""
 NEAR_TRIVIAL = 0.2
 LEAST_FALL = 0.1
 HELD_BACK = 0.1

@@ -15,6 +15,7 @@ from pytest_mltrainer.diagnostics.readings import (
     setting,
 )
 from pytest_mltrainer.diagnostics.scores import (
+    LEAD_OF_TREES,
     Scores,
     attainable,
     best_validation_score,
@@ -111,7 +112,7 @@ def _behind_linear(evidence: Evidence, scores: Scores) -> tuple[float, float] | 
 def _behind_trees(evidence: Evidence, scores: Scores) -> tuple[float, float] | None:
     """What trees reach on validation when the run gained hardly more than half of it."""
     goal, trivial = attainable(evidence), reference(evidence, "trivial")
-    if goal is None or trivial is None or goal - trivial < 2 * SHORTFALL:
+    if goal is None or trivial is None or goal - trivial < LEAD_OF_TREES:
         return None
     near = trivial + GAINED_SHARE * (goal - trivial)
     return (goal, goal) if max(scores.train, scores.best_validation) < near else None

@@ -278,9 +278,9 @@ def test_equal_rows_by_chance_are_counted_within_classes() -> None:
     y = np.repeat([0, 1], 300)
     x = (2 * y[:, None] + draw.integers(0, 2, (600, 6))).astype(np.float32)
     other = (2 * y[:, None] + draw.integers(0, 2, (600, 6))).astype(np.float32)
-    assert chance_equal(x, other) < 0.2
-    assert chance_equal(x, other, y) > 0.9
-    assert chance_equal(draw.normal(size=(600, 6)), other, y) == 0.0
+    assert max(chance_equal(x, other)) < 0.2
+    assert min(chance_equal(x, other, y)) > 0.9
+    assert chance_equal(draw.normal(size=(600, 6)), other, y) == (0.0, 0.0)
 
 
 def test_the_columns_of_a_category_stay_together_where_chance_is_counted() -> None:
@@ -291,9 +291,11 @@ def test_the_columns_of_a_category_stay_together_where_chance_is_counted() -> No
         return np.concatenate(kinds, axis=1).astype(np.float32)
 
     one, other = answers(), answers()
-    assert chance_equal(one, other) == 1.0
+    assert chance_equal(one, other) == (1.0, 1.0)
+    first_left_out = [1, 3, 4, 6, 7, 8]
+    assert min(chance_equal(one[:, first_left_out], other[:, first_left_out])) > 0.98
     one[:, -1] += draw.normal(size=800)
-    assert chance_equal(one, other) < 0.1
+    assert max(chance_equal(one, other)) < 0.1
 
 
 def test_rows_cut_off_at_ten_deviations_are_no_duplicates() -> None:

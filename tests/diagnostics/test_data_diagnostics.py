@@ -306,6 +306,15 @@ def of_one_origin() -> Case:
     return cut(x, (own[:, 0] + draw.normal(size=800) > 0).astype(int))
 
 
+def by_the_hour() -> Case:
+    """Days of a noise beside the hour of the day, split over time with gaps."""
+    draw = np.random.default_rng(14)
+    starts = np.arange(300) * 13 + np.repeat([0, 100, 200], 100)
+    hours = (starts[:, None] + np.arange(48)) % 24 / 24 + 0.01
+    x = np.stack([hours, draw.normal(size=hours.shape)], axis=1).astype(np.float32)
+    return cut(x, (x[:, 1].mean(axis=1) > 0).astype(int), seed=None)
+
+
 PLANTED: dict[str, tuple[str, Callable[[], Case]]] = {
     "nan in a table": ("bad_input_values", lambda: with_value(cut(*generated()), 0, 3, 5, np.nan)),
     "inf in test": ("bad_input_values", lambda: with_value(cut(*linear()), 2, 9, 0, np.inf)),
@@ -445,6 +454,7 @@ HEALTHY: dict[str, Callable[[], Case]] = {
     "windows without overlap, dealt": lambda: windows(0, 24),
     "lags of one series, over time": lambda: one_recording(None),
     "rows of one origin": of_one_origin,
+    "a channel with the hour of the day": by_the_hour,
     "sorted, but shuffled": lambda: replace(in_order(cut(*generated())), training={}),
     "not shuffled, but mixed": lambda: cut(*generated(), training={"shuffle": False}),
     "pure noise": lambda: cut(generated()[0], np.random.default_rng(0).integers(0, 2, 800)),

@@ -33,6 +33,7 @@ from wiring_tasks import (
     table,
     tagged,
     tokens,
+    two_optimizers,
     uniform_,
     values,
 )
@@ -253,6 +254,14 @@ SICK = {
         id="missing_zero_grad",
         make=lambda: Made(mlp, table, train=first_layer_cleared),
         training={"optimizer": "sgd", "learning_rate": 0.1},
+    ),
+    "the second of two optimizers forgets": Sick(
+        id="missing_zero_grad",
+        make=lambda: Made(mlp, table, train=functools.partial(two_optimizers, cleared=1)),
+    ),
+    "both of two optimizers forget": Sick(
+        id="missing_zero_grad",
+        make=lambda: Made(mlp, table, train=functools.partial(two_optimizers, cleared=0)),
     ),
     # Inputs that do not matter.
     "zeros in place of the input": Sick(

@@ -97,6 +97,14 @@ def values(columns: int = 8, scale: float = 1.0, offset: float = 0.0, shape: int
     return TensorDataset(x, y if shape == 2 else y[:, 0])
 
 
+def far_values() -> TensorDataset:
+    draw = torch.Generator().manual_seed(4)
+    shape = ROWS, 8
+    return TensorDataset(
+        torch.randn(shape, generator=draw), 100 + torch.randn(shape, generator=draw)
+    )
+
+
 def counts() -> TensorDataset:
     draw = torch.Generator().manual_seed(5)
     x = torch.randn(ROWS, 8, generator=draw)
@@ -279,6 +287,32 @@ def accumulating(session: TrainingSession) -> None:
         session.finish_epoch(epoch)
 
 
+def clipped_by_value(session: TrainingSession) -> None:
+    """Every element of most gradients is cut to the same size, update for update."""
+    for epoch in session.epochs():
+        for inputs, targets in session.batches():
+            session.optimizer.zero_grad()
+            session.loss(inputs, targets).backward()
+            nn.utils.clip_grad_value_(session.model.parameters(), 0.01)
+            session.optimizer.step()
+        session.finish_epoch(epoch)
+
+
+def two_optimizers(session: TrainingSession, *, cleared: int = 2) -> None:
+    """One for the first layers and one for the rest, of which the first `cleared` are cleared."""
+    layers = list(session.model.children())
+    halves = [nn.ModuleList(layers[:1]), nn.ModuleList(layers[1:])]
+    optimizers = [torch.optim.SGD(half.parameters(), 0.01) for half in halves]
+    for epoch in session.epochs():
+        for inputs, targets in session.batches():
+            for half in halves[:cleared]:
+                half.zero_grad()
+            session.loss(inputs, targets).backward()
+            for optimizer in optimizers:
+                optimizer.step()
+        session.finish_epoch(epoch)
+
+
 def two_losses(session: TrainingSession) -> None:
     """Two backward passes of one batch before each update."""
     for epoch in session.epochs():
@@ -317,6 +351,13 @@ HEALTHY: dict[str, Callable[[], Made]] = {
     "counts by their logarithm, the largest in thousands": lambda: Made(
         lambda: mlp(outputs=1), counts, "regression", functional.poisson_nll_loss
     ),
+    "far targets, gradients clipped by value": lambda: Made(
+        lambda: nn.Sequential(nn.Linear(8, 32), nn.Tanh(), nn.Linear(32, 8)),
+        far_values,
+        "regression",
+        train=clipped_by_value,
+    ),
+    "two optimizers": lambda: Made(mlp, table, train=two_optimizers),
     "regression, flat targets": lambda: Made(
         lambda: mlp(outputs=1), functools.partial(values, shape=1), "regression"
     ),

@@ -194,6 +194,16 @@ def test_layers_without_an_activation_are_seen(
     assert found["initial"]["dropout"] == (0.9 if isinstance(between, nn.Dropout) else 0.0)
 
 
+def test_activations_behind_a_head_that_starts_at_zero_are_seen(tmp_path: Path) -> None:
+    class Zeroed(Blobs):
+        def model(self, config: Config) -> nn.Module:
+            model = nn.Sequential(nn.Linear(4, 32), nn.ReLU(), nn.Linear(32, 3))
+            nn.init.zeros_(model[2].weight)
+            return model
+
+    assert facts(Zeroed(), tmp_path)["inputs"]["affine"] is False
+
+
 def test_digits_take_under_three_seconds(tmp_path: Path) -> None:
     from sklearn.datasets import load_digits
     from torch.utils.data import TensorDataset

@@ -145,6 +145,9 @@ def test_dropout_is_found_by_its_measured_share_whatever_its_name() -> None:
     read = replace(EVIDENCE, config=config, probes={"initial": {"dropout": 0.2}})
     found = [entry.patch for entry in against("variance", read, lambda *_: True)]
     assert {"model.drop": 0.3} in found
+    decoy = Config.from_json({"model": {"negative_slope": 0.2}}).to_json()
+    found = [e.patch for e in against("variance", replace(read, config=decoy), lambda *_: True)]
+    assert {"model.negative_slope": 0.3} not in found
     unlike = replace(read, probes={"initial": {"dropout": 0.4}})
     found = [entry.patch for entry in against("variance", unlike, lambda *_: True)]
     assert {"model.dropout": 0.3} in found

@@ -233,13 +233,17 @@ def test_password_of_a_storage_comes_from_the_environment(
     with pytest.raises(UserError, match=r"anna:\*\*\*@.*\$\{STUDY_PASSWORD\}") as refused:
         check_storage("postgresql+psycopg://anna:geheim@127.0.0.1:9/studies")
     assert "geheim" not in str(refused.value)
+    for hidden in ("host/studies?user=anna&password=geheim", "anna:geheim${PW}@host/studies"):
+        with pytest.raises(UserError, match="environment variable in its place") as refused:
+            check_storage(f"postgresql+psycopg://{hidden}")
+        assert "geheim" not in str(refused.value)
     named = "postgresql+psycopg://anna:${PASSWORD_OF_ANNA}@127.0.0.1:9/studies"
     with pytest.raises(UserError, match="variable PASSWORD_OF_ANNA to be set"):
         check_storage(named)
-    monkeypatch.setenv("PASSWORD_OF_ANNA", "geheim")
+    monkeypatch.setenv("PASSWORD_OF_ANNA", "ge@heim")
     with pytest.raises(UserError, match=r"127\.0\.0\.1") as down:
         check_storage(named)
-    assert "geheim" not in str(down.value)
+    assert "heim" not in str(down.value)
     monkeypatch.setenv("STUDY_FILE", str(tmp_path / "shared.db"))
     check_storage("sqlite:///${STUDY_FILE}")
     assert (tmp_path / "shared.db").exists()

@@ -116,12 +116,13 @@ def near_duplicates(splits: dict[str, Samples], scaled: dict[str, Array]) -> dic
     return found
 
 
-def chance_equal(one: Array, other: Array, groups: Array | None = None) -> float:
-    """The share of rows of `other` that `one` would hold if its columns were independent.
+def chance_equal(one: Array, other: Array, groups: Array | None = None) -> tuple[float, float]:
+    """Which share of `other` `one` would hold if its columns were independent.
 
-    Counted after permuting each column of `one`, within `groups` (classes) where they are given:
-    near 0 for measured values, high in tables of a few categories and in short texts of a few
-    words, which repeat their rows by nature. The columns of one category stay together.
+    Of its distinct rows and of all of them. Counted after permuting each column of `one`, within
+    `groups` (classes) where they are given: near 0 for measured values, high in tables of a few
+    categories and in short texts of a few words, which repeat their rows by nature. The columns of
+    one category stay together.
     """
     generator = np.random.default_rng(0)
     mixed = one.copy()
@@ -131,24 +132,32 @@ def chance_equal(one: Array, other: Array, groups: Array | None = None) -> float
         for columns in categories:
             mixed[rows[:, None], columns] = one[generator.permutation(rows)[:, None], columns]
     there = {row.tobytes() for row in mixed}
-    return sum(row.tobytes() in there for row in np.ascontiguousarray(other)) / max(len(other), 1)
+    rows = [row.tobytes() for row in np.ascontiguousarray(other)]
+    distinct = set(rows)
+    return (
+        len(distinct & there) / max(len(distinct), 1),
+        sum(row in there for row in rows) / max(len(rows), 1),
+    )
 
 
 def _one_hot(table: Array) -> list[list[int]]:
-    """Columns in neighbouring groups: those that say one category in 0 and 1, others alone."""
+    """Columns in neighbouring groups: those that say at most one category in 0 and 1, others alone.
+
+    The sum need not be 1: the first category is often left out, and unknown ones have no column.
+    """
     low, high = table.min(axis=0), table.max(axis=0)
-    is_high = table == high
-    is_binary = (is_high | (table == low)).all(axis=0) & (high > low)
+    is_high = (table == high) & (low < high)
+    is_binary = (is_high | (table == low)).all(axis=0)
     found: list[list[int]] = []
-    start = 0
-    while start < table.shape[1]:
-        stop, said = start, np.zeros(len(table), dtype=int)
-        while stop < table.shape[1] and is_binary[stop] and said.max() <= 1 and said.min() == 0:
-            said = said + is_high[:, stop]
-            stop += 1
-        is_category = stop > start + 1 and bool((said == 1).all())
-        found.append(list(range(start, stop if is_category else start + 1)))
-        start = found[-1][-1] + 1
+    said = np.zeros(len(table), dtype=bool)
+    for column in range(table.shape[1]):
+        belongs = is_binary[column] and not (said & is_high[:, column]).any()
+        if found and belongs and is_binary[column - 1]:
+            found[-1].append(column)
+            said |= is_high[:, column]
+        else:
+            found.append([column])
+            said = is_high[:, column].copy()
     return found
 
 

@@ -187,8 +187,8 @@ def _overlaps(read: dict[str, Samples], columns: dict[str, Column]) -> dict[str,
     """Equal contents and identities by pair of splits, with what is expected by chance.
 
     `share` is of the samples that were read; `estimated` of all, where a split was sampled and
-    most partners of its samples were not read. `chance` as `chance_equal` says, where rows are
-    equal and features are there.
+    most partners of its samples were not read. `chance` of such a share, and `chance_near` of the
+    share of near duplicates, as `chance_equal` says, where rows are equal and features are there.
     """
     contents = {name: _first_rows(split.contents, split.rows) for name, split in read.items()}
     keys = {name: _first_rows(split.keys, split.rows) for name, split in read.items()}
@@ -205,7 +205,11 @@ def _overlaps(read: dict[str, Samples], columns: dict[str, Column]) -> dict[str,
             "content": len(shared),
             "share": share,
             "estimated": min(1.0, share * larger.n / len(larger.rows)),
-            "chance": _chance(read[one], read[other], columns[one]) if shared else 0.0,
+            **(
+                _chance(read[one], read[other], columns[one], smaller)
+                if shared
+                else {"chance": 0.0, "chance_near": 0.0}
+            ),
             "examples": [[one, a, other, b] for a, b in sorted(pairs)[:LIMIT_SHOWN]],
         }
     return overlaps
@@ -217,14 +221,19 @@ def _here_only(name: str, read: dict[str, Samples]) -> int:
     return len(set(read[name].nonfinite.by_column).difference(*others))
 
 
-def _chance(one: Samples, other: Samples, targets: Column) -> float | None:
-    """Whichever is more: columns independent of all, or of all but the class."""
+def _chance(one: Samples, other: Samples, targets: Column, smaller: Samples) -> dict[str, Any]:
+    """Whichever is more: columns independent of all, or of all but the class.
+
+    Of distinct rows over those of the smaller split, as the share of equal contents; and of all.
+    """
     if one.features is None or other.features is None or one.layout != other.layout:
-        return None
-    chance = chance_equal(one.features, other.features)
-    if targets.values is None or not targets.names:
-        return chance
-    return max(chance, chance_equal(one.features, other.features, targets.values))
+        return {"chance": None, "chance_near": None}
+    distinct, every = chance_equal(one.features, other.features)
+    if targets.values is not None and targets.names:
+        within = chance_equal(one.features, other.features, targets.values)
+        distinct, every = max(distinct, within[0]), max(every, within[1])
+    share = distinct * len(set(other.contents)) / len(smaller.rows)
+    return {"chance": min(1.0, share), "chance_near": every}
 
 
 def _first_rows(names: list[Any], rows: list[int]) -> dict[str, int]:

@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 
 from pytest_mltrainer.training.data.columns import LIMIT_SHOWN, Array
-from pytest_mltrainer.training.data.samples import LIMIT_COLUMNS, Samples, evenly
+from pytest_mltrainer.training.data.samples import BLOCKS, LIMIT_COLUMNS, Samples, evenly
 
 RUN = 8
-"""So many values that follow one another, all different and no whole numbers, meet once."""
+"""So many values that follow one another, all different and no whole numbers, seldom meet twice."""
 LIMIT_ROWS = 2_000
 _FACTORS = np.random.default_rng(0).integers(2**62, size=RUN, dtype=np.uint64) * 2 + 1
 
@@ -16,14 +16,16 @@ _FACTORS = np.random.default_rng(0).integers(2**62, size=RUN, dtype=np.uint64) *
 def window_facts(splits: dict[str, Samples]) -> dict[str, Any]:
     """Samples in the midst of which a training sample begins, by pair of splits.
 
-    Bit for bit, and from the second value on: equal beginnings are copies, or what rows of one
-    origin share in the same columns. A later split of one recording begins behind all of training
-    and has none. Up to 2,000 rows are looked at. Not judged under 16 values of real numbers.
+    Bit for bit, in all that both hold: a channel that repeats by nature, such as the time of day,
+    is no overlap. From the second value on: equal beginnings are copies, or what rows of one origin
+    share in the same columns. A later split of one recording begins behind all of training and has
+    none. Up to 2,000 rows are looked at. Not judged under 16 values of real numbers.
     """
     rows = {name: split.features for name, split in splits.items()}
     train, width = rows["train"], splits["train"].width
-    if train is None or train.shape[1] < 2 * RUN or train.shape[1] != min(width, LIMIT_COLUMNS):
-        return {"judged": False, "reason": f"no samples of {2 * RUN} to {LIMIT_COLUMNS} values"}
+    most = LIMIT_COLUMNS if splits["train"].tabular else BLOCKS
+    if train is None or not 2 * RUN <= width <= most:
+        return {"judged": False, "reason": f"no samples of {2 * RUN} to {most} values"}
     begins = np.ascontiguousarray(train[:, :RUN])
     telling = np.flatnonzero(_tell(begins))
     if not telling.size:
@@ -52,8 +54,15 @@ def _overlapping(
     looked_at = evenly(len(part), LIMIT_ROWS)
     runs = _runs(part[looked_at])[:, 1:]
     found = np.isin(runs, np.fromiter(known, dtype=np.uint64))
-    hits = np.flatnonzero(found.any(axis=1))
-    shown = [(int(hit), int(found[hit].argmax())) for hit in hits[:LIMIT_SHOWN]]
+    begun = [(int(row), int(found[row].argmax())) for row in np.flatnonzero(found.any(axis=1))]
+    length = (splits["train"].layout or [("", (1,))])[0][1][-1]
+    begins = splits["train"].features
+    hits = [
+        (row, place)
+        for row, place in begun
+        if begins is not None
+        and _goes_on(part[looked_at[row]], begins[known[int(runs[row, place])]], place + 1, length)
+    ]
     return {
         "overlapping": len(hits),
         "of": len(looked_at),
@@ -66,9 +75,19 @@ def _overlapping(
                 splits[name].rows[looked_at[row]],
                 place + 1,
             ]
-            for row, place in shown
+            for row, place in hits[:LIMIT_SHOWN]
         ],
     }
+
+
+def _goes_on(sample: Array, train: Array, place: int, length: int) -> bool:
+    """Whether all that follows is the training sample: of each channel in turn, or of all steps."""
+    if np.array_equal(sample[place:], train[: len(train) - place]):
+        return True
+    if place >= length or len(sample) % length:
+        return False
+    channels, others = sample.reshape(-1, length), train.reshape(-1, length)
+    return np.array_equal(channels[:, place:], others[:, : length - place])
 
 
 def _runs(rows: Array) -> Array:

@@ -12,6 +12,7 @@ Range = tuple[float, float]
 WIDTHS = ("model.width", "model.hidden")
 """What people call the size of their layers."""
 DROPOUT, DROPOUT_STEP, MOST_DROPOUT = 0.3, 0.2, 0.6
+DROPOUT_WORDS = ("drop", "keep", "kept")
 LEAST_WIDTH = 32
 NARROWABLE = 16
 DECAY_DECOUPLED, DECAY_PENALTY = (0.1, 1.0), (1e-3, 1e-2)
@@ -45,12 +46,16 @@ def against(kind: str, evidence: Evidence, can_patch: CanPatch) -> tuple[Recomme
 
 
 def dropout_setting(evidence: Evidence) -> str:
-    """The key that holds the share that the model was seen to drop, else `model.dropout`."""
+    """`model.dropout`; where there is none, the key of that share whose name speaks of it."""
     initial = (evidence.probes or {}).get("initial")
     dropped = initial.get("dropout") if isinstance(initial, Mapping) else None
-    model = evidence.setting("model")
-    named = [key for key, value in model.items() if dropped and value == dropped] if model else []
-    return f"model.{named[0]}" if len(named) == 1 else "model.dropout"
+    model = evidence.setting("model") or {}
+    named = [
+        key
+        for key, value in model.items()
+        if dropped and value == dropped and any(word in key.lower() for word in DROPOUT_WORDS)
+    ]
+    return f"model.{named[0]}" if len(named) == 1 and "dropout" not in model else "model.dropout"
 
 
 def more_dropout(

@@ -291,7 +291,7 @@ def total_norm(gradients: list[torch.Tensor], *, elements: int) -> Scalar:
         except RuntimeError:  # Sparse ones, or of several devices.
             pass
     dense = [part.coalesce().values() if part.is_sparse else part for part in gradients]
-    norms = torch._foreach_norm(dense)
+    norms = [norm.to(dense[0].device) for norm in torch._foreach_norm(dense)]
     return cast("torch.Tensor", torch.linalg.vector_norm(torch.stack(norms)))
 
 

@@ -6,7 +6,7 @@ import time
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from pytest_mltrainer.core.errors import UserError
 
@@ -24,8 +24,7 @@ def check_storage(url: str) -> None:
     """
     import optuna
 
-    password = _password(url)
-    if password and not VARIABLE.search(password):
+    if any(not VARIABLE.fullmatch(password) for password in _passwords(url) or ()):
         raise UserError(
             f"training_config.yaml optimization.storage: found {redacted(url)} with a password, "
             "which every run folder would repeat, wanted an environment variable in its place, "
@@ -34,8 +33,8 @@ def check_storage(url: str) -> None:
     missing = [name for name in VARIABLE.findall(url) if name not in os.environ]
     if missing:
         raise UserError(
-            f"training_config.yaml optimization.storage: found {url}, wanted the environment "
-            f"variable {missing[0]} to be set"
+            f"training_config.yaml optimization.storage: found {redacted(url)}, wanted the "
+            f"environment variable {missing[0]} to be set"
         )
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with warnings.catch_warnings():
@@ -48,28 +47,28 @@ def check_storage(url: str) -> None:
 
 
 def redacted(url: str) -> str:
-    """The URL of a storage without the password in it."""
-    try:
-        password = urlsplit(url).password
-    except ValueError:
+    """The URL of a storage without the passwords in it; variables stay."""
+    if (passwords := _passwords(url)) is None:
         return url.partition("@")[2] or url
-    return url.replace(f":{password}@", ":***@") if password else url
+    for password in passwords:
+        if not VARIABLE.fullmatch(password):
+            url = url.replace(f":{password}@", ":***@").replace(f"={password}", "=***")
+    return url
 
 
 def storage_error(storage: str | None, journal: Path, error: Exception) -> UserError:
     """What a storage, or the journal without one, has raised, in one line and without password."""
-    reason = str(error).strip().partition("\n")[0][:300] or type(error).__name__
+    reason = str(error).strip().partition("\n")[0] or type(error).__name__
     kept = "what was tried so far is kept, and the next run goes on from there"
     if storage is None:
-        return UserError(f"{journal}: the study cannot be used ({reason}); {kept}")
-    reason = reason.replace(os.path.expandvars(storage), redacted(storage))
-    password = _password(os.path.expandvars(storage))
-    if password:
-        reason = reason.replace(password, "***")
+        return UserError(f"{journal}: the study cannot be used ({reason[:300]}); {kept}")
+    reason = reason.replace(_expanded(storage), redacted(storage))
+    for password in _passwords(_expanded(storage)) or ():
+        reason = reason.replace(password, "***").replace(unquote(password), "***")
     return UserError(
         f"training_config.yaml optimization.storage: found {redacted(storage)}, which cannot "
-        f"be used ({reason}), wanted the URL of a storage that is up: start it, mend the URL, or "
-        f"delete the key, and the study is kept in the run folder; {kept}"
+        f"be used ({reason[:300]}), wanted the URL of a storage that is up: start it, mend the "
+        f"URL, or delete the key, and the study is kept in the run folder; {kept}"
     )
 
 
@@ -84,11 +83,26 @@ def open_storage(storage: str | None, journal: Path) -> "BaseStorage":
     return JournalStorage(JournalFileBackend(str(journal)))
 
 
-def _password(url: str) -> str | None:
+def _passwords(url: str) -> list[str] | None:
+    """What stands in the place of a password, before the host or in the query; None: no URL."""
     try:
-        return urlsplit(url).password
+        parts = urlsplit(url)
+        found = [parts.password, *(value for name, value in parse_qsl(parts.query)
+                                   if name in ("password", "passwd", "pwd"))]  # fmt: skip
     except ValueError:
         return None
+    return [password for password in found if password]
+
+
+def _expanded(url: str) -> str:
+    """The URL with its variables; one in the place of a password is quoted as URLs want it."""
+    passwords = _passwords(url) or ()
+
+    def value(found: re.Match[str]) -> str:
+        known = os.environ.get(found[1], found[0])
+        return quote(known, safe="") if found[0] in passwords else known
+
+    return VARIABLE.sub(value, url)
 
 
 def _connected(url: str) -> "BaseStorage":
@@ -101,12 +115,12 @@ def _connected(url: str) -> "BaseStorage":
 
     for pause_s in MAKING_TABLES_S:
         try:
-            return get_storage(os.path.expandvars(url))
+            return get_storage(_expanded(url))
         except DBAPIError as error:
             if not isinstance(error, IntegrityError) and "already exists" not in str(error):
                 raise
             time.sleep(pause_s)
-    return get_storage(os.path.expandvars(url))
+    return get_storage(_expanded(url))
 
 
 def _mend(journal: Path) -> None:

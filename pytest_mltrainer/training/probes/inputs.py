@@ -30,8 +30,9 @@ def input_facts(bench: Bench) -> dict[str, Any]:
     `constant`: neither the fresh model, on raw or standardised inputs, nor the one after the
     rehearsal tells samples apart beyond rounding. `lost_at`: where the difference goes at once;
     empty when it fades over many layers. `distinct_inputs` of `rows`; `ignored_parts` of inputs
-    that are a mapping; `affine`: whether outputs follow real-valued inputs on straight lines, as
-    layers without an activation between them do. Raises CannotProbe for fewer than two samples.
+    that are a mapping; `affine`: whether outputs follow real-valued inputs on straight lines before
+    and after updates, as layers without an activation between them do. Raises CannotProbe for fewer
+    than two samples.
     """
     if bench.size < 2:
         raise CannotProbe("fewer than two samples")
@@ -53,7 +54,10 @@ def input_facts(bench: Bench) -> dict[str, Any]:
         "constant": is_constant,
         "lost_at": _lost_at(bench, fresh, rounding) if is_constant else "",
         "ignored_parts": _ignored_parts(bench, stepped),
-        "affine": not is_constant and _is_affine(bench, fresh),
+        "affine": all(
+            variation is not None and variation > rounding and _is_affine(bench, model)
+            for variation, model in zip(variations[:2], (fresh, stepped), strict=True)
+        ),
     }
 
 
@@ -73,7 +77,8 @@ def _variation(tensor: torch.Tensor) -> float | None:
 def _is_affine(bench: Bench, model: nn.Module) -> bool:
     """Whether the outputs far out on the line through two samples are where the line would be.
 
-    So far out that no activation that bends anywhere passes for straight.
+    So far out that an activation that bends anywhere on the way shows, where it reaches the outputs
+    at all: not behind a branch or a head that starts at zero.
     """
     rows = standardised(bench.inputs)
     if not isinstance(rows, torch.Tensor) or not rows.is_floating_point():

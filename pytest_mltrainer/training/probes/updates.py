@@ -39,10 +39,10 @@ class UpdateWatcher:
         self.updates = 0
         self.backwards = 0
         self.norms: list[float] = []
-        self._survived: list[float] = []
+        self._survived: dict[int, list[float]] = {}
         self._watched = _spread(model)
         self._own = [torch.zeros_like(part) for part in self._watched]
-        self._left: list[torch.Tensor] | None = None
+        self._left: dict[int, torch.Tensor] = {}
         self._handles = [
             part.register_hook(self._adding(index)) for index, part in enumerate(self._watched)
         ]
@@ -61,16 +61,20 @@ class UpdateWatcher:
                 if name is not None:
                     self.rates[name] = max(self.rates.get(name, 0.0), float(group["lr"]))
                     self._note_gradient(name, part.grad)
-        held = {id(part) for group in optimizer.param_groups for part in group["params"]}
-        if own := [index for index, part in enumerate(self._watched) if id(part) in held]:
-            self._compare(own)
+        if held := self._held(optimizer):
+            self._compare(held)
 
     def after_update(self, step: int, optimizer: torch.optim.Optimizer) -> None:
         """Remember the gradients that the update leaves."""
         self.updates += 1
-        self._left = [_gradient(part).clone() for part in self._watched]
-        for own in self._own:
-            own.zero_()
+        for index in self._held(optimizer):
+            self._left[index] = _gradient(self._watched[index]).clone()
+            self._own[index].zero_()
+
+    def _held(self, optimizer: torch.optim.Optimizer) -> list[int]:
+        """Places of the watched parameters that the optimizer holds."""
+        held = {id(part) for group in optimizer.param_groups for part in group["params"]}
+        return [index for index, part in enumerate(self._watched) if id(part) in held]
 
     def unchanged(self) -> list[str]:
         """Names of the trainable parameters whose bits are those before the first update."""
@@ -81,15 +85,19 @@ class UpdateWatcher:
         ]
 
     def survival(self) -> dict[str, Any]:
-        """In how many updates the last update's gradient was still there.
+        """In how many updates the last update's gradient was still there, in one parameter.
 
-        `survived_share` of the `compared` updates; `ratio`, the median part of the old gradient
-        that is left in the new one (1: nothing was cleared); `norms` of the watched gradients.
-        Raises CannotProbe below three updates, for a first one has nothing behind it.
+        Of the parameter that kept most: `survived_share` of the `compared` updates of its
+        optimizer, and `ratio`, the median part of the old gradient that is left in the new one (1:
+        nothing was cleared). `norms` of the watched gradients of each update. Raises CannotProbe
+        below three updates, for a first one has nothing behind it.
         """
-        if len(self._survived) < LEAST_UPDATES - 1:
+        kept = [
+            sorted(ratios) for ratios in self._survived.values() if len(ratios) >= LEAST_UPDATES - 1
+        ]
+        if not kept:
             raise CannotProbe(f"{self.updates} updates; a survival shows from {LEAST_UPDATES} on")
-        ordered = sorted(self._survived)
+        ordered = max(kept, key=lambda ratios: ratios[len(ratios) // 2])
         return {
             "compared": len(ordered),
             "survived_share": sum(ratio > SURVIVED for ratio in ordered) / len(ordered),
@@ -114,27 +122,26 @@ class UpdateWatcher:
         self.gradients[name] = SOME if bool(values.count_nonzero()) else ZERO
 
     def _compare(self, watched: list[int]) -> None:
-        """Note the largest part of an old gradient that is in the new one, over the parameters.
+        """Note the part of its old gradient that is in the new one of each parameter.
 
         Each by itself, since an optimizer may clear one group of parameters and forget another.
         """
         now = {index: _flat(_gradient(self._watched[index])) for index in watched}
         self.norms.append(math.hypot(*[float(part.norm()) for part in now.values()]))
-        if self._left is None:
-            return
-        groups = [
-            (part, _flat(self._own[index]), _flat(self._left[index])) for index, part in now.items()
-        ]
-        known = [group for group in groups if all(bool(part.isfinite().all()) for part in group)]
-        if known:
-            self._survived.append(max(_survived(*group) for group in known))
+        for index, part in now.items():
+            if index not in self._left:
+                continue
+            group = part, _flat(self._own[index]), _flat(self._left[index])
+            if all(bool(each.isfinite().all()) for each in group):
+                self._survived.setdefault(index, []).append(_survived(*group))
 
 
 def _survived(now: torch.Tensor, own: torch.Tensor, old: torch.Tensor) -> float:
     """How much of the old gradient is in the new: least squares, now = a own + b old; b / a.
 
     a takes in clipping and unscaling. Where own alone explains 99 % of the new gradient, b is
-    0: two gradients that are nearly parallel would make any b fit, and so would few elements.
+    0: two gradients that are nearly parallel would make any b fit, and so would few elements. So
+    it is where own takes no part: each element was clipped to the same value as before.
     """
     if len(now) < FEWEST_ELEMENTS or not now.any() or not old.any():
         return 0.0
@@ -146,7 +153,8 @@ def _survived(now: torch.Tensor, own: torch.Tensor, old: torch.Tensor) -> float:
     a, b = (float(value) for value in solution.flatten())
     rest = now - basis @ torch.tensor([a, b], dtype=basis.dtype)
     is_explained = float(rest.norm()) <= UNEXPLAINED * float(now.norm())
-    return b / a if is_explained and a > 0 else 0.0
+    takes_part = a * float(own.norm()) > UNEXPLAINED * float(now.norm())
+    return b / a if is_explained and takes_part else 0.0
 
 
 def _spread(model: nn.Module) -> list[nn.Parameter]:
