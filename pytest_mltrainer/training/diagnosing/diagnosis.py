@@ -166,8 +166,8 @@ def baseline_of(run: TrainingRun) -> TrainingRun:
 def why_broken(baseline: TrainingRun) -> Broken | None:
     """Why the run cannot be built on: non-finite, too short, not learning, or at trivial level.
 
-    As the baseline's own gate measures it. A gate that fails for want of proof is no broken run, but
-    for too few updates: no gate could ever judge them, and longer training mends it.
+    As the baseline's own gate measures it. A gate that fails for want of proof is no broken run,
+    but for too few updates: no gate could ever judge them, and longer training mends it.
     """
     if baseline.is_broken or not baseline.can_be_evaluated:
         fault = baseline.json("fault.json") if baseline.is_broken else {}
