@@ -132,11 +132,11 @@ def chance_equal(one: Array, other: Array, groups: Array | None = None) -> tuple
         for columns in categories:
             mixed[rows[:, None], columns] = one[generator.permutation(rows)[:, None], columns]
     there = {row.tobytes() for row in mixed}
-    rows = [row.tobytes() for row in np.ascontiguousarray(other)]
-    distinct = set(rows)
+    looked_up = [row.tobytes() for row in np.ascontiguousarray(other)]
+    distinct = set(looked_up)
     return (
         len(distinct & there) / max(len(distinct), 1),
-        sum(row in there for row in rows) / max(len(rows), 1),
+        sum(row in there for row in looked_up) / max(len(looked_up), 1),
     )
 
 
